@@ -1,0 +1,58 @@
+"""Transport: the one small protocol behind local, ssh and adb.
+
+Every operation has a deadline. A transport that passes it raises DeviceError, kills what it
+started as far as the device lets it, and never hangs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+__all__ = ["Completed", "Transport"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Completed:
+    """A command that ended on the device. A non-zero exit code is the caller's to judge."""
+
+    argv: tuple[str, ...]
+    exit_code: int
+    stdout: bytes
+    stderr: bytes
+
+
+class Transport(Protocol):
+    """One open connection. Raises DeviceError, never its library's own errors.
+
+    `argv` is a list of words: the transport quotes them for the device's shell, so that no name
+    is ever read as a command. `on_stdout` gets raw chunks as they come (progress).
+    """
+
+    kind: str  # "local", "ssh" or "adb"
+    name: str  # for messages: "ssh://pi@10.0.0.5:22"
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float,
+        stdin: bytes = b"",
+        on_stdout: Callable[[bytes], None] | None = None,
+    ) -> Completed: ...
+
+    def push(
+        self,
+        source: Path,
+        remote: str,
+        *,
+        timeout_s: float,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> None:
+        """Write `source` to exactly `remote` (mode 0600). No hashing, no renaming: Workspace does."""
+
+    def pull(self, remote: str, target: Path, *, timeout_s: float) -> None: ...
+
+    def close(self) -> None: ...
