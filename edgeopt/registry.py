@@ -1,0 +1,67 @@
+"""The built-ins by name, and the plug-ins that entry points add to them.
+
+Groups: `edgeopt.compilers`, `edgeopt.transports`, `edgeopt.runtimes`, `edgeopt.targets`. Nothing
+is imported until it is asked for; a plug-in that breaks is an error naming its distribution.
+"""
+
+from __future__ import annotations
+
+import importlib
+from difflib import get_close_matches
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+from edgeopt.errors import InputError
+
+__all__ = ["BUILTINS", "load", "names"]
+
+BUILTINS: dict[str, dict[str, str]] = {
+    "compilers": {
+        "passthrough": "edgeopt.compile.passthrough:compile_model",
+        "edgetpu": "edgeopt.compile.edgetpu:compile_model",
+        "command": "edgeopt.compile.command:compile_model",
+    },
+    "transports": {
+        "local": "edgeopt.device.local:connect",
+        "ssh": "edgeopt.device.ssh:connect",
+        "adb": "edgeopt.device.adb:connect",
+    },
+    "runtimes": {
+        "litert": "edgeopt.device.agent_runner:run",
+        "edgetpu": "edgeopt.device.agent_runner:run",
+        "benchmark_model": "edgeopt.device.benchmark_model:run",
+    },
+    "targets": {},
+}
+
+
+def _plugins(group: str) -> dict[str, EntryPoint]:
+    return {point.name: point for point in entry_points(group=f"edgeopt.{group}")}
+
+
+def names(group: str) -> list[str]:
+    """The built-in and plugged-in names of a group, sorted."""
+    return sorted({*BUILTINS[group], *_plugins(group)})
+
+
+def load(group: str, name: str) -> Any:
+    """The object registered as `name`. Raises InputError for an unknown or a broken one."""
+    if path := BUILTINS[group].get(name):
+        module, _, attribute = path.partition(":")
+        return getattr(importlib.import_module(module), attribute)
+    point = _plugins(group).get(name)
+    if point is None:
+        near = get_close_matches(name, names(group), 1)
+        guess = f" Did you mean {near[0]}?" if near else ""
+        raise InputError(
+            f"There is no {group.removesuffix('s')} named {name!r}.{guess}",
+            f"Known: {', '.join(names(group)) or 'none'}.",
+        )
+    try:
+        return point.load()
+    except Exception as error:  # noqa: BLE001 - any failure of foreign code is named as its own
+        owner = point.dist.name if point.dist else "an unknown distribution"
+        raise InputError(
+            f"The plug-in {name!r} of {owner} ({point.value}) does not load: {error!r}.",
+            f"Repair or uninstall {owner}.",
+        ) from error
