@@ -1,0 +1,133 @@
+"""What reaches the terminal: one JSON document or a table on stdout, all else on stderr."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgeopt.errors import EdgeoptError
+from edgeopt.progress import Progress, Silent
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+__all__ = ["ErrorReporter", "document", "emit", "progress", "stderr", "stdout"]
+
+
+def stdout() -> Console:
+    from rich.console import Console
+
+    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+
+
+def stderr() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+
+
+def document(verb: str, content: Mapping[str, Any]) -> str:
+    """The JSON document of a verb: sorted keys, its schema named, strict JSON."""
+    full = {"schema": f"edgeopt.{verb}/1", **content}
+    return json.dumps(full, sort_keys=True, indent=2, allow_nan=False, default=str) + "\n"
+
+
+def emit(verb: str, content: Mapping[str, Any]) -> None:
+    sys.stdout.write(document(verb, content))
+    sys.stdout.flush()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ErrorReporter:
+    """Says what went wrong and what to do: words on stderr, with --json a document on stdout.
+
+    An error that carries `details["report"]` has a part of the verb's own document: what was
+    reached before it failed is never lost.
+    """
+
+    verb: str
+    as_json: bool
+
+    def ours(self, error: EdgeoptError) -> int:
+        return self._tell(error.kind, error.message, error.hint, error.exit_code, error.details)
+
+    def usage(self, error: click.ClickException) -> int:
+        command = getattr(getattr(error, "ctx", None), "command_path", "edgeopt")
+        return self._tell("usage", error.format_message(), f"See {command} --help.", 2, {})
+
+    def interrupted(self, code: int) -> int:
+        return self._tell("interrupted", "Stopped.", "", code, {})
+
+    def bug(self, error: BaseException, trace: str) -> int:
+        with tempfile.NamedTemporaryFile(
+            "w", prefix="edgeopt-bug-", suffix=".txt", delete=False
+        ) as file:
+            file.write(trace)
+        message = f"A bug in edgeopt: {type(error).__name__}: {error}"
+        return self._tell("bug", message, f"Please report it with {file.name}.", 1, {})
+
+    def _tell(
+        self, kind: str, message: str, hint: str, code: int, details: Mapping[str, Any]
+    ) -> int:
+        details = dict(details)
+        reached = details.pop("report", {})
+        if self.as_json:
+            error = {"kind": kind, "message": message, "hint": hint, "exit_code": code}
+            emit(self.verb, {**reached, "error": {**error, "details": details}})
+        console = stderr()
+        console.print(f"[bold red]error:[/] {_plain(message)}")
+        for line in details.get("lines", []):
+            console.print(f"  {_plain(line)}")
+        if hint:
+            console.print(f"[bold]hint:[/]  {_plain(hint)}")
+        return code
+
+
+def _plain(text: str) -> str:
+    """Text from models, devices and tools: no control characters, no markup."""
+    from rich.markup import escape
+
+    return escape("".join(c if c.isprintable() or c in "\n\t" else "�" for c in text))
+
+
+@contextmanager
+def progress(*, quiet: bool = False) -> Iterator[Progress]:
+    """Progress on stderr: live bars on a terminal, one plain line a stage elsewhere."""
+    if quiet:
+        yield Silent()
+    elif sys.stderr.isatty():
+        from edgeopt.cli.bars import Bars
+
+        with Bars(stderr()) as bars:
+            yield bars
+    else:
+        yield _Lines()
+
+
+class _Lines:
+    """For logs and CI: each stage once, when it begins."""
+
+    def stage(self, text: str, total: int | None = None, unit: str = "") -> None:
+        print(f"edgeopt: {text}", file=sys.stderr, flush=True)
+
+    def advance(self, done: int, total: int | None = None) -> None: ...
+
+    def note(self, text: str) -> None:
+        print(f"edgeopt: note: {text}", file=sys.stderr, flush=True)
+
+
+def write_report(path: Path, text: str) -> None:
+    """Write a report file whole or not at all."""
+    from edgeopt.store import publish, scratch
+
+    with scratch() as folder:
+        (folder / "report").write_text(text, encoding="utf-8")
+        publish(folder / "report", path)

@@ -1,0 +1,84 @@
+"""edgeopt.toml in the working folder: defaults for flags, and how pixels become input.
+
+Precedence: flags, environment (EDGEOPT_*), edgeopt.toml, devices.toml, built-in defaults.
+"""
+
+from __future__ import annotations
+
+import sys
+from difflib import get_close_matches
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from edgeopt.errors import InputError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+__all__ = ["KEYS", "default_map", "preprocess_table"]
+
+FILE = Path("edgeopt.toml")
+
+# key in edgeopt.toml: the type it must have
+KEYS: dict[str, tuple[type, ...]] = {
+    "target": (str,),
+    "device": (str,),
+    "calibration": (str,),
+    "eval_data": (str,),
+    "scheme": (str,),
+    "io": (str,),
+    "max_accuracy_drop": (float, int),
+    "runs": (int,),
+    "warmup": (int,),
+    "threads": (int,),
+    "output": (str,),
+    "report": (str,),
+    "compiler": (str,),
+    "benchmark_binary": (str,),
+    "offline": (bool,),
+    "preprocess": (str, dict),
+}
+
+
+@cache
+def _content() -> dict[str, Any]:
+    if not FILE.is_file():
+        return {}
+    try:
+        content = tomllib.loads(FILE.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+        raise InputError(f"{FILE.resolve()} is not valid TOML: {error}.") from error
+    for key, value in content.items():
+        _check(key, value)
+    return content
+
+
+def _check(key: str, value: Any) -> None:
+    where = f"{FILE.resolve()}:{_line(key)}"
+    if key not in KEYS:
+        near = get_close_matches(key, KEYS, 1)
+        guess = f"Did you mean {near[0]}?" if near else f"Known keys: {', '.join(sorted(KEYS))}."
+        raise InputError(f"{where}: unknown key {key!r}.", guess)
+    if not isinstance(value, KEYS[key]) or (isinstance(value, bool) and bool not in KEYS[key]):
+        wanted = " or ".join(t.__name__ for t in KEYS[key])
+        raise InputError(f"{where}: {key} must be a {wanted}, not {type(value).__name__}.")
+
+
+def _line(key: str) -> int:
+    lines = FILE.read_text(encoding="utf-8").splitlines()
+    starts = (key, f'"{key}"', f"[{key}")
+    return next((n for n, line in enumerate(lines, 1) if line.strip().startswith(starts)), 1)
+
+
+def default_map() -> dict[str, Any]:
+    """What edgeopt.toml says of the flags, for click. Raises InputError for a wrong file."""
+    return {k: v for k, v in _content().items() if not isinstance(v, dict)}
+
+
+def preprocess_table() -> dict[str, Any] | None:
+    """The [preprocess] table, None when there is none."""
+    table = _content().get("preprocess")
+    return table if isinstance(table, dict) else None

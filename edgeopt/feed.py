@@ -1,0 +1,90 @@
+"""Feed: turn data set samples into the arrays that a model's inputs take, and back."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING, Any
+
+from edgeopt.errors import InputError
+from edgeopt.facts import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.generic]
+
+__all__ = ["feed", "real_values", "seeded_inputs"]
+
+
+def feed(sample: Sequence[Array], inputs: Sequence[Tensor]) -> tuple[Array, ...]:
+    """One sample (an array per input, no batch axis) as the arrays the interpreter wants.
+
+    A sample that already has the input's type is passed as it is; real values are quantized with
+    q = round(x / scale) + zero_point, clipped to the type (TensorFlow Lite's affine scheme). The
+    sample is repeated along a static batch above 1. Raises InputError when shapes do not fit.
+    """
+    if len(sample) != len(inputs):
+        raise InputError(f"The data has {len(sample)} arrays a sample, the model {len(inputs)} inputs.")
+    return tuple(_feed_one(array, tensor) for array, tensor in zip(sample, inputs, strict=True))
+
+
+def _feed_one(array: Array, tensor: Tensor) -> Array:
+    import numpy as np
+
+    shape = tensor.shape or ()
+    value: NDArray[Any] = np.asarray(array)
+    quantization = tensor.quantization
+    if value.dtype != np.dtype(tensor.dtype) and quantization and quantization.scales:
+        kind = np.iinfo(tensor.dtype)
+        steps = np.rint(value.astype(np.float64) / quantization.scales[0])
+        steps += quantization.zero_points[0]
+        value = np.clip(steps, kind.min, kind.max)
+    value = value.astype(tensor.dtype, copy=False)
+    if value.ndim == len(shape) - 1:
+        value = np.repeat(value[np.newaxis], max(shape[0], 1), axis=0)
+    fits = value.ndim == len(shape) and all(
+        want in (-1, have) for want, have in zip(shape, value.shape, strict=True)
+    )
+    if not fits:
+        raise InputError(
+            f"A sample of shape {tuple(np.shape(array))} does not fit the input {tensor.name} "
+            f"of shape {tuple(shape)}.",
+            "Check --preprocess (resize=...) and the arrays that were named.",
+        )
+    return np.ascontiguousarray(value)
+
+
+def seeded_inputs(inputs: Sequence[Tensor], count: int, seed: int = 0) -> tuple[tuple[Array, ...], ...]:
+    """`count` reproducible random samples: floats in [0, 1), quantized types over their whole range,
+    other integers zero (they may be indices)."""
+    import numpy as np
+
+    generator = np.random.default_rng(seed)
+
+    def one(tensor: Tensor) -> Array:
+        shape = tuple(max(d, 1) for d in tensor.shape or ())
+        kind = np.dtype(tensor.dtype)
+        if kind.kind == "f":
+            return generator.random(shape).astype(kind)
+        if tensor.quantization and kind.kind in "iu":
+            limits = np.iinfo(kind)
+            return generator.integers(limits.min, limits.max, shape, dtype=kind, endpoint=True)
+        return np.zeros(shape, kind)
+
+    return tuple(tuple(one(t) for t in inputs) for _ in range(count))
+
+
+def real_values(arrays: Iterable[Array], outputs: Sequence[Tensor]) -> tuple[Array, ...]:
+    """Outputs in real units: scale * (q - zero_point) for quantized ones, floats as they are."""
+    import numpy as np
+
+    values: list[Array] = []
+    for array, tensor in zip(arrays, outputs, strict=True):
+        quantization = tensor.quantization
+        if quantization and quantization.scales and array.dtype.kind in "iu":
+            steps = array.astype(np.float64) - quantization.zero_points[0]
+            values.append(steps * quantization.scales[0])
+        else:
+            values.append(array.astype(np.float64))
+    return tuple(values)

@@ -1,0 +1,61 @@
+"""Job: what the user asked for, checked once and passed whole."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from edgeopt.dataset import Preprocess
+from edgeopt.errors import InputError
+
+__all__ = ["Job"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """The flags of convert, compile, deploy and benchmark as values. Times in seconds.
+
+    `device` is a name or URL (None: `local`). `output` is a folder, or the path of the final
+    .tflite. `tolerance` overrides the parity tolerance, in units of the model's output.
+    """
+
+    model: Path
+    target: str = "cpu"
+    device: str | None = None
+    calibration: str | None = None
+    eval_data: str | None = None
+    preprocess: Preprocess = field(default_factory=Preprocess)
+    scheme: str | None = None
+    io: str | None = None
+    batch: int = 1
+    calibration_samples: int | None = None
+    runs: int = 50
+    warmup: int = 5
+    threads: int = 1
+    timeout_s: float = 600.0
+    tolerance: float | None = None
+    max_accuracy_drop: float | None = None
+    compiler: str | None = None
+    compiler_flags: Mapping[str, str] = field(default_factory=dict)
+    benchmark_binary: str | None = None
+    offline: bool = False
+    keep: bool = True
+    run: bool = True
+    output: Path | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("batch", "runs", "threads"):
+            if getattr(self, name) < 1:
+                raise InputError(f"--{name} must be at least 1, not {getattr(self, name)}.")
+        if self.warmup < 0:
+            raise InputError(f"--warmup cannot be negative ({self.warmup}).")
+        if not self.timeout_s > 0:
+            raise InputError(f"--timeout must be more than 0 seconds, not {self.timeout_s:g}.")
+        if self.tolerance is not None and not self.tolerance >= 0:
+            raise InputError(f"--tolerance cannot be {self.tolerance:g}: give 0 or more.")
+        if self.max_accuracy_drop is not None and not 0 <= self.max_accuracy_drop <= 1:
+            raise InputError(
+                f"--max-accuracy-drop is a fraction between 0 and 1, not {self.max_accuracy_drop:g}.",
+                "One percentage point is 0.01.",
+            )

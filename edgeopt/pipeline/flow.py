@@ -1,0 +1,143 @@
+"""The order of the work: model, plan, convert, verify, compile, place, push, run, report.
+
+Nothing else knows it. Each step adds to the report; an error carries what was reached so far
+(`details["report"]`), and a file that passed is kept and named even when a later step fails.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+from edgeopt.artifact import Artifact
+from edgeopt.errors import EdgeoptError, InputError, ModelError
+from edgeopt.job import Job
+from edgeopt.pipeline import compiling, converting, evaluating, running
+from edgeopt.pipeline.session import Session
+from edgeopt.plan import make_plan
+from edgeopt.progress import Progress
+from edgeopt.report import Report
+from edgeopt.store import Store, publish
+
+__all__ = ["benchmark", "compile_model", "convert", "deploy", "plan"]
+
+
+def _steps(job: Job, store: Store, progress: Progress, *steps: Callable[[Session], None]) -> Report:
+    session = Session(job, store, progress)
+    try:
+        for step in steps:
+            step(session)
+    except EdgeoptError as error:
+        error.details.setdefault("report", session.report.to_json())
+        raise
+    return session.report
+
+
+def plan(job: Job, store: Store, progress: Progress) -> Report:
+    """Only decide."""
+    return _steps(job, store, progress, _plan)
+
+
+def convert(job: Job, store: Store, progress: Progress) -> Report:
+    """Decide, convert and verify; the file is published only when it obeys the profile."""
+    return _steps(job, store, progress, _plan, _optimize, _verify, _publish, _accuracy)
+
+
+def compile_model(job: Job, store: Store, progress: Progress) -> Report:
+    """Verify a quantized model and compile it (a float one is converted first)."""
+    return _steps(job, store, progress, _plan, _optimize, _verify, _publish, _compile)
+
+
+def benchmark(job: Job, store: Store, progress: Progress) -> Report:
+    """Run a .tflite as it is on a device."""
+    return _steps(job, store, progress, _as_it_is, running.run)
+
+
+def deploy(job: Job, store: Store, progress: Progress) -> Report:
+    """The whole flow. Raises the EdgeoptError of the step that failed."""
+    steps: list[Callable[[Session], None]] = [_plan, _optimize, _verify, _publish, _accuracy, _compile]
+    if job.run:
+        steps.append(running.run)
+    return _steps(job, store, progress, *steps)
+
+
+def _plan(session: Session) -> None:
+    job = session.job
+    chosen = make_plan(
+        session.facts,
+        session.target,
+        has_calibration=job.calibration is not None,
+        scheme=job.scheme,
+        io=job.io,
+    )
+    session.add(plan=chosen, artifacts=(Artifact.of(job.model, "source"),))
+
+
+def _as_it_is(session: Session) -> None:
+    if session.facts.format != "tflite":
+        raise ModelError(
+            f"{session.job.model} is a {session.facts.format} model; benchmark runs .tflite files.",
+            "Convert it first (edgeopt convert), or use edgeopt deploy.",
+        )
+    session.add(artifacts=(Artifact.of(session.job.model, "source"),))
+
+
+def _optimize(session: Session) -> None:
+    if session.plan.scheme is None:
+        return
+    with session.timed("to_float", "Converting to a float .tflite"):
+        converting.to_float(session)
+    with session.timed("quantize", f"Converting to {session.plan.scheme}"):
+        converting.quantize(session)
+
+
+def _verify(session: Session) -> None:
+    from edgeopt.model import read
+    from edgeopt.verify import check, predict
+
+    with session.timed("verify", f"Verifying against {session.target.profile.name}"):
+        facts = read(session.artifact.path)
+        found = check(facts, session.target.profile, io=session.plan.io)
+        session.add(constraints=found, placement=predict(facts, session.target.profile))
+    if not found.passed:
+        count = len(found.violations)
+        raise ModelError(
+            f"{session.job.model.name} breaks {count} rule{'s' * (count > 1)} of "
+            f"{session.target.profile.name}; nothing was written.",
+            found.violations[0].hint,
+            details={"lines": [str(v) for v in found.violations]},
+        )
+
+
+def _publish(session: Session) -> None:
+    """Put the verified file where the user picks it up, and let the report name it there."""
+    if session.plan.scheme is None:
+        return
+    path = publish(session.artifact.path, session.place(session.artifact.stage))
+    moved = replace(session.artifact, path=path)
+    session.add(artifacts=(*session.report.artifacts[:-1], moved))
+
+
+def _accuracy(session: Session) -> None:
+    if session.job.eval_data is None:
+        if session.job.max_accuracy_drop is not None:
+            raise InputError(
+                "--max-accuracy-drop needs labelled data to measure with.", "Give --eval-data DATA."
+            )
+        return
+    with session.timed("accuracy", "Measuring accuracy"):
+        evaluating.accuracy(session)
+    evaluating.hold_budget(session)
+
+
+def _compile(session: Session) -> None:
+    if session.target.compiler == "passthrough":
+        return
+    with session.timed("compile", f"Compiling with {session.target.compiler}"):
+        compiling.compile_artifact(session)
+    _publish_compiled(session)
+
+
+def _publish_compiled(session: Session) -> None:
+    path = publish(session.artifact.path, session.place("compiled"))
+    session.add(artifacts=(*session.report.artifacts[:-1], replace(session.artifact, path=path)))

@@ -1,0 +1,188 @@
+"""Push, run, compare with the host, measure."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
+
+from edgeopt.dataset import load_dataset
+from edgeopt.errors import ModelError
+from edgeopt.facts import ModelFacts
+from edgeopt.feed import feed, seeded_inputs
+from edgeopt.measurement import measure
+from edgeopt.pipeline.session import Session
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgeopt.device import Device
+    from edgeopt.device.run import RunRequest, RunResult
+
+__all__ = ["PARITY_SAMPLES", "run", "tolerance"]
+
+PARITY_SAMPLES = 8
+
+# How far two runtimes may differ when they do not share kernels: requantization may round the other
+# way in each layer, and float16 or dynamic-range arithmetic keeps about three digits. In steps of
+# an integer output; as a fraction of the largest absolute reference value for a float one.
+_STEPS_OTHER_KERNELS = 4.0
+_FRACTION_OTHER_KERNELS = 0.01
+_FRACTION_SAME_KERNELS = 1e-5
+
+
+def run(session: Session) -> None:
+    """Raises DeviceError when the device fails, ModelError when its answers differ."""
+    from edgeopt.device import connect
+    from edgeopt.model import read
+
+    facts = read(session.artifact.path)
+    request = _request(session, facts)
+    spec = _spec(session)
+    with session.timed("connect", f"Connecting to {spec.name}"):
+        device = connect(spec)
+    with device:
+        with session.timed("run", f"Running on {spec.name}"):
+            result = _run_there(session, device, request)
+        _record(session, device, result)
+    _parity(session, facts, request, result)
+
+
+def _spec(session: Session) -> Any:
+    from pathlib import Path
+
+    from edgeopt.device.inventory import resolve
+    from edgeopt.paths import config_dir
+
+    defaults = dict(session.target.transport)
+    spec = resolve(
+        session.job.device or "local", folders=(Path.cwd(), config_dir()), defaults=defaults
+    )
+    if session.job.benchmark_binary is not None:
+        spec = replace(spec, benchmark_binary=session.job.benchmark_binary)
+    return spec
+
+
+def _request(session: Session, facts: ModelFacts) -> RunRequest:
+    from edgeopt.device.run import RunRequest
+
+    job = session.job
+    options: dict[str, str] = {"runtime": session.target.runtime}
+    if job.offline:
+        options["offline"] = "true"
+    return RunRequest(
+        model=session.artifact.path,
+        sha256=session.artifact.sha256,
+        accelerator=session.target.accelerator,
+        runs=job.runs,
+        warmup=job.warmup,
+        threads=job.threads,
+        inputs=_inputs(session, facts),
+        keep=job.keep,
+        timeout_s=job.timeout_s,
+        options=options,
+    )
+
+
+def _inputs(session: Session, facts: ModelFacts) -> tuple[tuple[NDArray[np.generic], ...], ...]:
+    """The parity samples: the user's own data when there is any, else seeded random ones."""
+    spec = session.job.calibration or session.job.eval_data
+    if spec is None:
+        session.note("Parity and timing use seeded random inputs: no data was given.")
+        return seeded_inputs(facts.inputs, PARITY_SAMPLES)
+    data = load_dataset(spec, preprocess=session.job.preprocess)
+    data = data.match(session.facts.inputs if session.report.plan else facts.inputs)
+    return tuple(feed(sample, facts.inputs) for sample in data.samples(PARITY_SAMPLES))
+
+
+def _run_there(session: Session, device: Device, request: RunRequest) -> RunResult:
+    from edgeopt.device import run as run_on
+
+    return run_on(device, request, session.progress)
+
+
+def _record(session: Session, device: Device, result: RunResult) -> None:
+    session.add(
+        device={
+            "name": device.spec.name,
+            "kind": device.spec.kind,
+            "facts": dict(result.facts),
+            "model_sha256": result.model_sha256,
+            "runtime": result.runtime,
+            "runtime_version": result.runtime_version,
+            "accelerator": result.accelerator,
+            "threads": session.job.threads,
+            "sent_bytes": result.sent_bytes,
+        },
+        measurement=measure(
+            warmup_ns=result.warmup_ns,
+            samples_ns=result.samples_ns,
+            first_ns=result.first_ns,
+            init_ns=result.init_ns,
+            peak_rss_bytes=result.peak_rss_bytes,
+            summary_ns=result.summary_ns,
+            conditions=result.conditions,
+            invalid_reasons=result.invalid_reasons,
+        ),
+    )
+
+
+def tolerance(
+    reference: Mapping[str, Any], candidate: Mapping[str, Any], *, integer: bool, largest: float
+) -> tuple[float, str]:
+    """How far outputs may differ, in output units, and why: 0 for integers on the same kernels.
+
+    `reference` and `candidate` are runtime, version, machine and accelerator of the two runs; equal
+    ones mean the same kernels. `largest` is the largest absolute reference value.
+    """
+    if reference == candidate:
+        if integer:
+            return 0.0, "same runtime, version and architecture: integers must be equal"
+        return _FRACTION_SAME_KERNELS * largest, "same runtime: floats within 1e-5 of the largest"
+    if integer:
+        return _STEPS_OTHER_KERNELS, "other kernels: within 4 quantization steps"
+    return _FRACTION_OTHER_KERNELS * largest, "other kernels: within 1% of the largest output"
+
+
+def _kernels(result: RunResult) -> dict[str, Any]:
+    return {
+        "runtime": result.runtime,
+        "version": result.runtime_version,
+        "machine": result.facts.get("machine"),
+        "accelerator": result.accelerator,
+    }
+
+
+def _parity(session: Session, facts: ModelFacts, request: RunRequest, result: RunResult) -> None:
+    if result.outputs is None:
+        session.add(parity_note=f"not checked: {result.runtime} gives no outputs")
+        return
+    from edgeopt.device import host_outputs
+    from edgeopt.verify.parity import compare
+
+    with session.timed("parity", "Comparing with the host"):
+        model = _host_model(session)
+        reference = host_outputs(replace(request, model=model.path, sha256=model.sha256))
+        assert reference.outputs is not None
+        integer = all(t.dtype not in ("float32", "float16", "float64") for t in facts.outputs)
+        largest = max((float(abs(a.astype(float)).max()) for s in reference.outputs for a in s), default=0.0)
+        allowed, why = tolerance(
+            _kernels(reference), _kernels(result), integer=integer, largest=largest
+        )
+        if session.job.tolerance is not None:
+            allowed, why = session.job.tolerance, "--tolerance"
+        found = compare(reference.outputs, result.outputs, exact=allowed == 0, tolerance=allowed)
+        session.add(parity=found.to_json() | {"tolerance_reason": why})
+    if not found.passed:
+        raise ModelError(
+            f"The device computes other answers than the host: largest difference "
+            f"{found.max_abs_diff:g}, allowed {allowed:g} ({why}).",
+            "Check the device's runtime version, or give the difference you accept with --tolerance.",
+        )
+
+
+def _host_model(session: Session) -> Any:
+    """What the host can run: the file itself, or for a compiled one the file it was made from."""
+    chain = session.report.artifacts
+    return chain[-2] if chain[-1].stage == "compiled" else chain[-1]

@@ -1,0 +1,82 @@
+"""Session: one job on its way through the steps, with the report so far."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from edgeopt.artifact import Artifact
+from edgeopt.facts import ModelFacts
+from edgeopt.job import Job
+from edgeopt.plan import Plan
+from edgeopt.progress import Progress
+from edgeopt.report import Report
+from edgeopt.store import Store
+from edgeopt.target import Target, load_target
+
+__all__ = ["Session"]
+
+
+class Session:
+    """One job on its way: the report so far, and the tools that its steps share."""
+
+    def __init__(self, job: Job, store: Store, progress: Progress) -> None:
+        from edgeopt.model import read
+
+        self.job, self.store, self.progress = job, store, progress
+        target = load_target(job.target)
+        progress.stage(f"Reading {job.model.name}")
+        self.report = Report(model=read(job.model), target=target)
+        self.float_model: Path | None = None
+
+    @property
+    def target(self) -> Target:
+        return self.report.target
+
+    @property
+    def facts(self) -> ModelFacts:
+        return self.report.model
+
+    @property
+    def plan(self) -> Plan:
+        assert self.report.plan is not None
+        return self.report.plan
+
+    @property
+    def artifact(self) -> Artifact:
+        assert self.report.final is not None
+        return self.report.final
+
+    def add(self, **changes: Any) -> None:
+        self.report = replace(self.report, **changes)
+
+    def note(self, text: str) -> None:
+        if text not in self.report.notes:
+            self.add(notes=(*self.report.notes, text))
+            self.progress.note(text)
+
+    @contextmanager
+    def timed(self, name: str, text: str) -> Iterator[None]:
+        """A stage: named on the terminal, its seconds in the report, also when it fails."""
+        self.progress.stage(text)
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            spent = self.report.timings_s.get(name, 0.0) + time.perf_counter() - began
+            self.add(timings_s={**self.report.timings_s, name: spent})
+
+    def place(self, stage: str) -> Path:
+        """Where the user finds a stage's file: in --output, else edgeopt-out/MODEL-TARGET/."""
+        scheme = f"_{self.plan.scheme}" if self.plan.scheme else ""
+        ending = f"_{self.target.accelerator}" if stage == "compiled" else ""
+        name = f"{self.job.model.resolve().stem}{scheme}{ending}.tflite"
+        output = self.job.output
+        if output is None:
+            folder = f"{self.job.model.resolve().stem}-{self.target.name}"
+            return Path("edgeopt-out") / folder / name
+        return output if output.suffix == ".tflite" else output / name

@@ -1,0 +1,123 @@
+"""Report: every number of a deploy with what it came from, as values and as JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from edgeopt import __version__
+from edgeopt.artifact import Artifact
+from edgeopt.facts import ModelFacts, Tensor
+from edgeopt.findings import ConstraintReport, Placement
+from edgeopt.measurement import Measurement
+from edgeopt.plan import Plan
+from edgeopt.target import Target
+
+__all__ = ["Report", "model_json", "ops_json"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Report:
+    """What is known so far; None is "not measured", never zero.
+
+    `device` holds name, kind, facts, model_sha256, runtime and sent_bytes; `parity` is None where
+    nothing could be compared, and `parity_note` then says why. `notes` are the things that a
+    reader must know before using a number.
+    """
+
+    model: ModelFacts
+    target: Target
+    plan: Plan | None = None
+    artifacts: tuple[Artifact, ...] = ()
+    constraints: ConstraintReport | None = None
+    placement: Placement | None = None
+    conversion: Mapping[str, Any] | None = None
+    compilation: Mapping[str, Any] | None = None
+    accuracy: Mapping[str, Any] | None = None
+    device: Mapping[str, Any] | None = None
+    parity: Mapping[str, Any] | None = None
+    parity_note: str = ""
+    measurement: Measurement | None = None
+    notes: tuple[str, ...] = ()
+    timings_s: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def final(self) -> Artifact | None:
+        """The file that runs on the device."""
+        return self.artifacts[-1] if self.artifacts else None
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "edgeopt": __version__,
+            "model": model_json(self.model),
+            "target": self.target.to_json(),
+            "plan": self.plan.to_json() if self.plan else None,
+            "artifacts": [a.to_json() for a in self.artifacts],
+            "constraints": self.constraints.to_json() if self.constraints else None,
+            "placement": self.placement.to_json() if self.placement else None,
+            "conversion": _copy(self.conversion),
+            "compilation": _copy(self.compilation),
+            "accuracy": _copy(self.accuracy),
+            "device": _copy(self.device),
+            "parity": _copy(self.parity),
+            "parity_note": self.parity_note or None,
+            "measurement": self.measurement.to_json() if self.measurement else None,
+            "notes": list(self.notes),
+            "timings_s": {k: round(v, 4) for k, v in self.timings_s.items()},
+        }
+
+
+def _copy(value: Mapping[str, Any] | None) -> dict[str, Any] | None:
+    return None if value is None else dict(value)
+
+
+def model_json(facts: ModelFacts) -> dict[str, Any]:
+    """The `model` object of `inspect` and `deploy`."""
+    return {
+        "path": str(facts.path),
+        "format": facts.format,
+        "sha256": facts.sha256,
+        "size_bytes": facts.size_bytes,
+        "gzip_bytes": facts.gzip_bytes,
+        "parameters": facts.parameters,
+        "inputs": [_tensor(t) for t in facts.inputs],
+        "outputs": [_tensor(t) for t in facts.outputs],
+        "signatures": list(facts.signatures),
+    }
+
+
+def _tensor(tensor: Tensor) -> dict[str, Any]:
+    quantization = tensor.quantization
+    return {
+        "name": tensor.name,
+        "dtype": tensor.dtype,
+        "shape": None if tensor.shape is None else list(tensor.shape),
+        "scale": quantization.scales[0] if quantization and quantization.scales else None,
+        "zero_point": (
+            quantization.zero_points[0] if quantization and quantization.zero_points else None
+        ),
+    }
+
+
+def ops_json(facts: ModelFacts, placement: Placement | None) -> list[dict[str, Any]]:
+    """The `ops` list of `inspect`: placement, reason and hint where a placement is known."""
+    placed = {p.index: p for p in placement.ops} if placement else {}
+    rows = []
+    for op in facts.operators():
+        row: dict[str, Any] = {
+            "index": op.index,
+            "subgraph": op.subgraph,
+            "op": op.op,
+            "version": op.version,
+            "layer": op.layer or None,
+            "dtype": op.outputs[0].dtype if op.outputs else None,
+            "shapes": {
+                "inputs": [None if t is None or t.shape is None else list(t.shape) for t in op.inputs],
+                "outputs": [None if t.shape is None else list(t.shape) for t in op.outputs],
+            },
+        }
+        if op.subgraph == 0 and (where := placed.get(op.index)):
+            row |= {"placement": where.placement, "reason": where.reason, "hint": where.hint}
+        rows.append(row)
+    return rows

@@ -1,0 +1,153 @@
+"""Store: the content-addressed cache of stage outputs, and the only way files reach users.
+
+A key is the sha256 of everything an output depends on; an entry is a folder with the file and a
+sidecar that holds its sha256. An entry appears whole or not at all, and one that no longer matches
+its sidecar is thrown away. Measurements are never stored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeopt.artifact import hash_path
+from edgeopt.errors import InputError
+from edgeopt.paths import cache_dir
+
+__all__ = ["Entry", "Store", "publish", "scratch"]
+
+_SIDECAR = "entry.json"
+_LIMIT_BYTES = 10 << 30
+
+
+@dataclass(frozen=True, kw_only=True)
+class Entry:
+    """A cached file and what its maker wanted remembered; `fresh` when it was made just now."""
+
+    path: Path
+    meta: Mapping[str, Any]
+    fresh: bool
+
+
+class Store:
+    """One folder, safe for several processes at once."""
+
+    def __init__(self, root: Path | None = None, *, limit_bytes: int = _LIMIT_BYTES) -> None:
+        self.root = (root or cache_dir()) / "artifacts"
+        self.limit_bytes = limit_bytes
+
+    @staticmethod
+    def key(**parts: Any) -> str:
+        """The name of an output: sha256 over the canonical JSON of what it depends on."""
+        text = json.dumps(parts, sort_keys=True, separators=(",", ":"), default=str)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def get(self, key: str) -> Entry | None:
+        """The entry, or None when it is missing or damaged (a damaged one is removed)."""
+        folder = self.root / key
+        try:
+            sidecar = json.loads((folder / _SIDECAR).read_text())
+            path = folder / str(sidecar["name"])
+            if path.parent == folder and hash_path(path) == sidecar["sha256"]:
+                with suppress(OSError):
+                    os.utime(folder)
+                return Entry(path=path, meta=sidecar["meta"], fresh=False)
+        except FileNotFoundError:
+            if not folder.exists():
+                return None
+        except (OSError, ValueError, KeyError, TypeError):
+            pass
+        shutil.rmtree(folder, ignore_errors=True)
+        return None
+
+    def build(self, key: str, name: str, make: Callable[[Path], Mapping[str, Any]]) -> Entry:
+        """The entry of `key`, made by `make(path)` in a temporary folder when it is not there."""
+        if found := self.get(key):
+            return found
+        with scratch(self.root) as folder:
+            path = folder / name
+            meta = dict(make(path))
+            sidecar = {"name": name, "sha256": hash_path(path), "meta": meta}
+            (folder / _SIDECAR).write_text(json.dumps(sidecar, sort_keys=True))
+            for stray in folder.iterdir():
+                if stray.name not in (name, _SIDECAR):
+                    shutil.rmtree(stray) if stray.is_dir() else stray.unlink()
+            with suppress(OSError):  # someone else was first: theirs is the same
+                folder.rename(self.root / key)
+        self._evict(keep=key)
+        found = self.get(key)
+        if found is None:
+            raise InputError(f"The cache {self.root} loses what is written to it.", "Check the disk.")
+        return Entry(path=found.path, meta=found.meta, fresh=True)
+
+    def _evict(self, keep: str) -> None:
+        """Remove the entries unused for longest until the rest fits the limit."""
+        entries = []
+        for folder in self.root.iterdir():
+            with suppress(OSError):
+                size = sum(f.stat().st_size for f in folder.iterdir() if f.is_file())
+                entries.append((folder.stat().st_mtime, size, folder))
+        total = sum(size for _, size, _ in entries)
+        for _, size, folder in sorted(entries, key=lambda e: e[0]):
+            if total <= self.limit_bytes:
+                break
+            if folder.name != keep and not folder.name.startswith("."):
+                shutil.rmtree(folder, ignore_errors=True)
+                total -= size
+
+
+@contextmanager
+def scratch(parent: Path | None = None) -> Iterator[Path]:
+    """A private folder (mode 0700) that is gone afterwards, however the block ends.
+
+    Raises InputError when `parent` cannot be written.
+    """
+    try:
+        if parent is not None:
+            parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".edgeopt-", dir=parent))
+    except OSError as error:
+        raise InputError(
+            f"Cannot write to {parent or tempfile.gettempdir()}: {error.strerror}.",
+            "Free some space or give another folder (EDGEOPT_CACHE, TMPDIR).",
+        ) from error
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def publish(source: Path, target: Path) -> Path:
+    """Copy a finished file to where the user picks it up: whole, or not at all.
+
+    Raises InputError when the place cannot be written; nothing is left half-written.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=".edgeopt-", dir=target.parent)
+        try:
+            with os.fdopen(handle, "wb") as out, source.open("rb") as stream:
+                shutil.copyfileobj(stream, out, 1 << 20)
+                out.flush()
+                os.fsync(out.fileno())
+            mask = os.umask(0)
+            os.umask(mask)
+            Path(name).chmod(0o666 & ~mask)
+            Path(name).replace(target)
+        except BaseException:
+            Path(name).unlink(missing_ok=True)
+            raise
+    except OSError as error:
+        raise InputError(
+            f"Cannot write {target}: {error.strerror or error}.",
+            "Free some space or choose another place with --output.",
+        ) from error
+    return target
