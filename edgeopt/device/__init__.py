@@ -1,0 +1,9 @@
+"""Devices: reach one (local, ssh, adb), keep to one folder on it, run a model there."""
+
+from __future__ import annotations
+
+from edgeopt.device.device import Device, connect
+from edgeopt.device.inventory import DeviceSpec, list_devices, resolve
+from edgeopt.device.workspace import Placed, Workspace
+
+__all__ = ["Device", "DeviceSpec", "Placed", "Workspace", "connect", "list_devices", "resolve"]

@@ -51,7 +51,7 @@ class Transport(Protocol):
         timeout_s: float,
         on_bytes: Callable[[int], None] | None = None,
     ) -> None:
-        """Write `source` to exactly `remote` (mode 0600). No hashing, no renaming: Workspace does."""
+        """Write `source` to exactly `remote` (0600). No hashing, no renaming: Workspace does."""
 
     def pull(self, remote: str, target: Path, *, timeout_s: float) -> None: ...
 

@@ -1,0 +1,71 @@
+"""Device: one open connection to one board, and its private work folder."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any
+
+from edgeopt import paths, registry
+from edgeopt.device.facts import read_facts
+from edgeopt.device.inventory import DeviceSpec
+from edgeopt.device.transport import Transport
+from edgeopt.device.workspace import Workspace
+
+__all__ = ["Device", "connect"]
+
+_ROOTS = {"adb": "/data/local/tmp/edgeopt"}
+_HOME_ROOT = "~/.cache/edgeopt"
+
+
+@dataclass(kw_only=True)
+class Device:
+    """Use it in a `with`: leaving it removes what must not stay, and closes the connection."""
+
+    spec: DeviceSpec
+    transport: Transport
+    workspace: Workspace
+    _facts: dict[str, Any] = field(default_factory=dict)
+
+    def facts(self) -> dict[str, Any]:
+        """hostname, os, kernel, arch, cpu, cores, memory_bytes, model; None where unknown.
+
+        Read once a connection. Raises DeviceError when the device does not answer.
+        """
+        if not self._facts:
+            self._facts = read_facts(self.transport)
+        return dict(self._facts)
+
+    def close(self) -> None:
+        """Idempotent. Removes leftovers first, as far as the connection still lets it."""
+        try:
+            self.workspace.close()
+        finally:
+            self.transport.close()
+
+    def __enter__(self) -> Device:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def connect(spec: DeviceSpec, *, timeout_s: float = 15) -> Device:
+    """Open `spec`. Raises DeviceError (unreachable, host key, permission) within `timeout_s`."""
+    transport: Transport = registry.load("transports", spec.kind)(spec, timeout_s)
+    workspace = Workspace(transport, root=work_folder(spec), limit_bytes=spec.cache_limit_bytes)
+    return Device(spec=spec, transport=transport, workspace=workspace)
+
+
+def work_folder(spec: DeviceSpec) -> str:
+    """The folder edgeopt keeps to on that device; a leading ~ is the device's home."""
+    if spec.workdir:
+        return spec.workdir
+    if spec.kind == "local":
+        return str(paths.cache_dir() / "device")
+    return _ROOTS.get(spec.kind, _HOME_ROOT)

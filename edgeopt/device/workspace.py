@@ -1,0 +1,275 @@
+"""Workspace: the one private folder on a device that edgeopt keeps to, over any transport.
+
+Files are named by their content, `<sha256><suffix>`, and the device computes that hash itself
+before a file is trusted: what is already there is not sent again, what arrived damaged is never
+used. A push goes to a temporary name, is hashed on the device, then renamed.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from edgeopt.artifact import hash_path, tree_files
+from edgeopt.device import scripts
+from edgeopt.device.leftovers import host_tag, is_dead
+from edgeopt.device.printable import tail
+from edgeopt.device.transport import Completed, Transport
+from edgeopt.errors import DeviceError
+
+__all__ = ["Placed", "Workspace"]
+
+_STEP_S = 60.0  # a script: hashing 500 MB on a slow SD card takes about half of that
+_SLOWEST_BYTES_S = 250_000  # a push may take this long and no longer: 2 Mbit/s
+_SUFFIX = re.compile(r"[A-Za-z0-9._-]{0,32}")
+_REASONS = {
+    11: ("cannot make its work folder {root}", "Give a writable one with workdir in devices.toml."),
+    12: ("has a work folder {root} that belongs to another user", "Give one with workdir."),
+    13: (
+        "has a work folder {root} that other users can write to",
+        "A model there could be replaced: chmod 700 it, or give another with workdir.",
+    ),
+    14: ("cannot write to its work folder {root}", "Give a writable one with workdir."),
+    16: ("cannot finish a file in {root}", "Check its file system."),
+    21: ("has no sha256sum, so nothing sent to it can be checked", "Install coreutils there."),
+    22: ("cannot hash a file in {root}", "Check its storage."),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Placed:
+    """Where a file (or folder) is on the device, and how much of it crossed the link for that."""
+
+    path: str
+    sent_bytes: int
+
+
+class Workspace:
+    """`root` may begin with ~ (the device's home). Nothing is touched before the first `put`."""
+
+    def __init__(self, transport: Transport, *, root: str, limit_bytes: int) -> None:
+        self.transport = transport
+        self.limit_bytes = limit_bytes
+        self._wanted_root = root
+        self._root: str | None = None
+        self._tag = f"{host_tag()}-{secrets.token_hex(4)}"
+        self._count = 0
+        self._used: set[str] = set()  # entries this session relies on: never evicted
+        self._unwanted: set[str] = set()  # entries to remove at the end
+        self._over = False
+
+    @property
+    def root(self) -> str:
+        """The absolute path on the device; makes the folder (0700) when it is not there."""
+        if self._root is None:
+            self._prepare("", "", 0)
+        assert self._root is not None
+        return self._root
+
+    def put(
+        self,
+        source: Path,
+        *,
+        sha256: str,
+        suffix: str,
+        mode: int = 0o600,
+        on_bytes: Callable[[int], None] | None = None,
+        keep: bool = True,
+    ) -> Placed:
+        """Have `source` on the device as `<sha256><suffix>`; sent only when it is not there.
+
+        `on_bytes` gets the number of bytes sent so far. With `keep` False it is removed when the
+        workspace closes. Raises DeviceError (disk full, read-only, damaged on the way, link cut).
+        """
+        if not _SUFFIX.fullmatch(suffix) or not re.fullmatch("[0-9a-f]{64}", sha256):
+            raise ValueError(f"not a content-addressed name: {sha256!r} {suffix!r}")
+        name, size = sha256 + suffix, source.stat().st_size
+        have = self._prepare(name, sha256, size)
+        self._claim(name, keep)
+        sent = 0
+        if not have:
+            with self._temporary() as temporary:
+                self._push(source, temporary, size, on_bytes)
+                self._seal(temporary, name, sha256, mode)
+            sent = size
+        return Placed(path=f"{self.root}/{name}", sent_bytes=sent)
+
+    def put_tree(
+        self, folder: Path, *, on_bytes: Callable[[int], None] | None = None, keep: bool = True
+    ) -> Placed:
+        """Have a folder of files on the device, under the hash of its content; sent when it is not.
+
+        Links are followed; files that may be executed here may be executed there.
+        """
+        files = list(tree_files(folder))
+        listing = [_listed(folder, file) for file in files]
+        name = hash_path(folder) + ".d"
+        size = sum(file.stat().st_size for file in files)
+        self._prepare(name, "", size)
+        self._claim(name, keep)
+        words = [word for row in listing for word in row]
+        if self._step(scripts.SEAL_TREE, name, name, *words, may=(17,)).exit_code == 0:
+            return Placed(path=f"{self.root}/{name}", sent_bytes=0)
+        with self._temporary() as temporary:
+            folders = {str(Path(row[2]).parent) for row in listing}
+            self._step(scripts.SEAL_TREE, temporary, "new", *sorted(folders))
+            done = 0
+            for file, (_, _, relative) in zip(files, listing, strict=True):
+                self._push(file, f"{temporary}/{relative}", file.stat().st_size, on_bytes, done)
+                done += file.stat().st_size
+            answer = self._step(scripts.SEAL_TREE, temporary, name, *words, may=(17,))
+            if answer.exit_code:
+                raise self._damaged(tail(answer.stdout) or folder.name)
+        return Placed(path=f"{self.root}/{name}", sent_bytes=size)
+
+    @contextmanager
+    def run_dir(self) -> Iterator[str]:
+        """A fresh folder for one run's results; gone afterwards, whatever happened."""
+        root, name = self.root, f"run-{self._next()}"
+        self._step(scripts.MAKE_DIR, name)
+        try:
+            yield f"{root}/{name}"
+        finally:
+            self._forget(name)
+
+    def remove(self, path: str) -> None:
+        """Remove one entry of the work folder, given as `put` returned it."""
+        name = path.removeprefix(self.root + "/")
+        if not name or "/" in name or name.startswith("."):
+            raise ValueError(f"not an entry of the work folder: {path!r}")
+        self._step(scripts.REMOVE, name)
+        self._used.discard(name)
+        self._unwanted.discard(name)
+
+    def clean(self) -> int:
+        """Remove everything edgeopt put on the device. Returns the bytes freed."""
+        answer = self._script(scripts.CLEAN, self._root or self._wanted_root)
+        self._check(answer)
+        self._root = None
+        self._used.clear()
+        self._unwanted.clear()
+        lines = [line.split() for line in answer.stdout.decode(errors="replace").splitlines()]
+        return sum(int(row[4]) for row in lines if len(row) > 4 and row[4].isdigit())
+
+    def close(self) -> None:
+        """Remove what was put with `keep` False, then the oldest entries beyond the limit."""
+        unwanted, self._unwanted = sorted(self._unwanted), set()
+        if unwanted and self._root:
+            self._step(scripts.REMOVE, *unwanted)
+        if self._over and self._root:
+            self._over = False
+            self._step(scripts.TRIM, str(self.limit_bytes // 1024), "")
+
+    def _prepare(self, name: str, sha256: str, size: int) -> bool:
+        """Make the folder, sweep it, make room; True when the wanted file is there and whole."""
+        root = self._root or self._wanted_root
+        limit_kb = (self.limit_bytes - size) // 1024
+        keep = " ".join(sorted({*self._used, name} - {""}))
+        answer = self._script(scripts.PREPARE, root, str(max(0, limit_kb)), name, sha256, keep)
+        self._check(answer)
+        head, found, resolved = answer.stdout.decode(errors="surrogateescape").partition("root /")
+        if not found:
+            raise DeviceError(
+                f"{self.transport.name} answered the work folder check with"
+                f" {tail(answer.stdout + answer.stderr) or 'nothing'}.",
+                "Its shell must be a POSIX sh.",
+            )
+        self._root = "/" + resolved.rstrip("/")
+        words = [line.split() for line in head.splitlines()]
+        numbers = {w[0]: int(w[1]) for w in words if len(w) == 2 and w[1].isdigit()}
+        self._over = numbers.get("used", 0) > limit_kb
+        self._sweep([w[1] for w in words if len(w) == 2 and w[0] == "left"])
+        have = ["have"] in words
+        if not have and "free" in numbers and size > numbers["free"] * 1024:
+            raise DeviceError(
+                f"{self.transport.name} has {numbers['free'] // 1024} MB free for"
+                f" {self._root}; this push needs {size / 2**20:.0f} MB.",
+                "Free some space there, or give a workdir on another file system.",
+            )
+        return have
+
+    def _sweep(self, left: list[str]) -> None:
+        """Remove leftovers of sessions of this machine that were killed."""
+        mine = self._tag.rpartition("-")[2]
+        dead = [n for n in left if mine not in n and is_dead(n.partition("-")[2])]
+        if dead:
+            self._step(scripts.REMOVE, *dead)
+
+    @contextmanager
+    def _temporary(self) -> Iterator[str]:
+        """A name that is removed unless the block ends well; also on Ctrl-C."""
+        name = f"tmp-{self._next()}"
+        try:
+            yield name
+        except BaseException:
+            self._forget(name)
+            raise
+
+    def _push(
+        self,
+        source: Path,
+        name: str,
+        size: int,
+        on_bytes: Callable[[int], None] | None,
+        already: int = 0,
+    ) -> None:
+        deadline_s = 30 + size / _SLOWEST_BYTES_S
+        report = (lambda sent: on_bytes(already + sent)) if on_bytes else None
+        self.transport.push(source, f"{self.root}/{name}", timeout_s=deadline_s, on_bytes=report)
+
+    def _seal(self, temporary: str, name: str, sha256: str, mode: int) -> None:
+        answer = self._step(scripts.SEAL, temporary, name, sha256, f"{mode:o}", may=(15,))
+        if answer.exit_code == 15:
+            raise self._damaged(f"sha256 {tail(answer.stdout)} instead of {sha256}")
+
+    def _damaged(self, what: str) -> DeviceError:
+        return DeviceError(
+            f"The file on {self.transport.name} is not the one that was sent ({what}).",
+            "It was removed. Try again; if it repeats, check the device's storage and memory, and"
+            " that nothing writes to the source while it is sent.",
+        )
+
+    def _next(self) -> str:
+        self._count += 1
+        return f"{self._tag}-{self._count}"
+
+    def _claim(self, name: str, keep: bool) -> None:
+        self._used.add(name)
+        if not keep:
+            self._unwanted.add(name)
+
+    def _forget(self, name: str) -> None:
+        """Remove now if the link still works, else leave it to the next session's sweep."""
+        with suppress(DeviceError):
+            self._script(scripts.REMOVE, self.root, name, timeout_s=10)
+
+    def _step(self, script: str, *words: str, may: tuple[int, ...] = ()) -> Completed:
+        answer = self._script(script, self.root, *words)
+        if answer.exit_code not in may:
+            self._check(answer)
+        return answer
+
+    def _script(self, script: str, *words: str, timeout_s: float = _STEP_S) -> Completed:
+        return self.transport.run(["sh", "-c", script, "edgeopt", *words], timeout_s=timeout_s)
+
+    def _check(self, answer: Completed) -> None:
+        """Turn a script's exit code and stderr into what happened to the device."""
+        if answer.exit_code == 0:
+            return
+        said = tail(answer.stderr)
+        what, hint = _REASONS.get(
+            answer.exit_code, (f"failed a step in {{root}} (exit {answer.exit_code})", "")
+        )
+        root = self._root or self._wanted_root
+        said = f": {said}" if said else ""
+        raise DeviceError(f"{self.transport.name} {what.format(root=root)}{said}.", hint)
+
+
+def _listed(folder: Path, file: Path) -> tuple[str, str, str]:
+    """mode, sha256 and relative name of one file."""
+    mode = "700" if file.stat().st_mode & 0o100 else "600"
+    return mode, hash_path(file), file.relative_to(folder).as_posix()
