@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -19,7 +18,7 @@ from edgeopt.progress import Progress, Silent
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["ErrorReporter", "document", "emit", "progress", "stderr", "stdout"]
+__all__ = ["ErrorReporter", "checks", "document", "emit", "progress", "stderr", "stdout"]
 
 
 def stdout() -> Console:
@@ -124,10 +123,11 @@ class _Lines:
         print(f"edgeopt: note: {text}", file=sys.stderr, flush=True)
 
 
-def write_report(path: Path, text: str) -> None:
-    """Write a report file whole or not at all."""
-    from edgeopt.store import publish, scratch
-
-    with scratch() as folder:
-        (folder / "report").write_text(text, encoding="utf-8")
-        publish(folder / "report", path)
+def checks(rows: Sequence[Mapping[str, Any]]) -> None:
+    """The table of a doctor: what was looked at, what was found, what to do."""
+    console = stdout()
+    for row in rows:
+        mark = "[green]✓[/]" if row["ok"] else "[red]x[/]"
+        console.print(f"{mark} [bold]{_plain(row['name'])}[/]  {_plain(str(row['found']))}")
+        if not row["ok"] and row["hint"]:
+            console.print(f"    {_plain(row['hint'])}")

@@ -1,0 +1,40 @@
+"""`edgeopt compile`: run the target's compiler on a model."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import click
+
+from edgeopt.cli import options, output
+
+__all__ = ["compile"]
+
+
+@click.command()
+@options.model
+@options.target(required=False)
+@options.calibration
+@options.preprocess
+@options.conversion
+@options.compiler
+@options.output
+@options.as_json
+def compile(as_json: bool, **flags: Any) -> None:
+    """Compile MODEL with the target's compiler and check what came out.
+
+    A quantized .tflite is compiled as it is, once it obeys the profile; anything else is converted
+    first (give --calibration).
+    """
+    from edgeopt import pipeline
+    from edgeopt.store import Store
+
+    job = options.job(**flags)
+    with output.progress() as progress:
+        done = pipeline.compile_model(job, Store(), progress)
+    if as_json:
+        output.emit("compile", done.to_json())
+    else:
+        from edgeopt.report.terminal import deploy_summary
+
+        output.stdout().print(deploy_summary(done))

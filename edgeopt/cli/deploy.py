@@ -1,0 +1,54 @@
+"""`edgeopt deploy`: the main job, whole."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from edgeopt.cli import options, output
+
+__all__ = ["deploy"]
+
+
+@click.command()
+@options.model
+@options.target()
+@options.device
+@options.calibration
+@options.preprocess
+@options.evaluation
+@options.conversion
+@options.compiler
+@options.measuring
+@options.keep
+@click.option("--run/--no-run", default=True, help="Run on the device, or stop before the push.")
+@click.option("--dry-run", is_flag=True, help="Only say what would be done, and why.")
+@options.output
+@options.report
+@options.as_json
+def deploy(as_json: bool, dry_run: bool, report: Path | None, **flags: Any) -> None:
+    """Optimize MODEL for a target, run it on a device and report the evidence.
+
+    MODEL is a .keras or .h5 file, a SavedModel folder or a .tflite. It is converted, held against
+    the target's hardware profile, compiled where the target has a compiler, pushed, compared with
+    the host and measured.
+    """
+    from edgeopt import pipeline
+    from edgeopt.report.export import check_suffix, export
+    from edgeopt.store import Store
+
+    job = options.job(**flags)
+    check_suffix(report)
+    work = pipeline.plan if dry_run else pipeline.deploy
+    with output.progress() as progress:
+        done = work(job, Store(), progress)
+    if report is not None:
+        export(done, report)
+    if as_json:
+        output.emit("deploy", done.to_json())
+    else:
+        from edgeopt.report.terminal import deploy_summary
+
+        output.stdout().print(deploy_summary(done))

@@ -1,0 +1,86 @@
+"""`edgeopt doctor`: what this machine can do."""
+
+from __future__ import annotations
+
+import platform
+import shutil
+import sys
+from importlib import metadata
+from typing import Any
+
+import click
+
+from edgeopt.cli import options, output
+from edgeopt.errors import ToolError
+
+__all__ = ["doctor"]
+
+# distribution: (needed always, what it is for)
+_PACKAGES = {
+    "ai-edge-litert": (True, "runs models on this machine"),
+    "litert-quantizer": (True, "quantizes .tflite models"),
+    "paramiko": (True, "SSH devices"),
+    "adbutils": (True, "Android devices"),
+    "tensorflow": (False, "reads .keras, .h5 and SavedModel: pip install 'edgeopt[tf]'"),
+    "tf-keras": (False, "reads legacy .h5: pip install 'edgeopt[tf]'"),
+    "tensorflow-model-optimization": (False, "training techniques: pip install 'edgeopt[train]'"),
+}
+
+
+@click.command()
+@options.as_json
+def doctor(as_json: bool) -> None:
+    """Check this machine: packages, compilers, tools, folders (exit 4 when one is missing)."""
+    rows = [_python(), *_packages(), _edgetpu_compiler(), _folder()]
+    failed = [row for row in rows if not row["ok"] and row["required"]]
+    if not as_json:
+        output.checks([{**r, "ok": r["ok"] or not r["required"]} for r in rows])
+    if failed:
+        raise ToolError(
+            f"{failed[0]['name']}: {failed[0]['found']}.",
+            failed[0]["hint"],
+            details={"report": {"checks": rows}},
+        )
+    if as_json:
+        output.emit("doctor", {"checks": rows})
+
+
+def _row(name: str, ok: bool, found: str, hint: str = "", required: bool = True) -> dict[str, Any]:
+    return {"name": name, "ok": ok, "found": found, "hint": hint, "required": required}
+
+
+def _python() -> dict[str, Any]:
+    found = f"{platform.python_version()} on {platform.system()} {platform.machine()}"
+    return _row("python", sys.version_info >= (3, 10), found, "edgeopt needs Python 3.10 or newer.")
+
+
+def _packages() -> list[dict[str, Any]]:
+    rows = []
+    for name, (required, purpose) in _PACKAGES.items():
+        try:
+            rows.append(_row(name, True, f"{metadata.version(name)}  ({purpose})", "", required))
+        except metadata.PackageNotFoundError:
+            found = f"not installed  ({purpose})"
+            rows.append(_row(name, False, found, f"pip install {name}", required))
+    return rows
+
+
+def _edgetpu_compiler() -> dict[str, Any]:
+    path = shutil.which("edgetpu_compiler")
+    if path:
+        return _row("edgetpu_compiler", True, path, "", False)
+    found = "not on PATH  (needed for --target edgetpu; --compiler names another place)"
+    return _row("edgetpu_compiler", False, found, "", False)
+
+
+def _folder() -> dict[str, Any]:
+    from edgeopt.errors import InputError
+    from edgeopt.paths import cache_dir
+    from edgeopt.store import scratch
+
+    try:
+        with scratch(cache_dir()):
+            free = shutil.disk_usage(cache_dir()).free
+    except InputError as error:
+        return _row("cache", False, error.message, error.hint)
+    return _row("cache", True, f"{cache_dir()}  ({free >> 20} MiB free)")

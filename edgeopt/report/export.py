@@ -1,0 +1,66 @@
+"""`--report FILE`: the report as a file, its kind told by the ending."""
+
+from __future__ import annotations
+
+import io
+import json
+from pathlib import Path
+
+from edgeopt.errors import InputError
+from edgeopt.report.report import Report
+
+__all__ = ["check_suffix", "export"]
+
+_KINDS = (".json", ".html", ".svg", ".txt")
+
+
+def check_suffix(path: Path | None) -> None:
+    """Refuse an ending that cannot be written, before any work is done (InputError)."""
+    if path is not None and path.suffix not in _KINDS:
+        raise InputError(
+            f"--report {path} has no known ending.", f"Use one of {', '.join(_KINDS)}."
+        )
+
+
+def export(report: Report, path: Path, *, verb: str = "deploy") -> None:
+    """Write it whole or not at all. Raises InputError where it cannot be written."""
+    from edgeopt.store import publish, scratch
+
+    with scratch() as folder:
+        file = folder / "report"
+        file.write_text(_text(report, path.suffix, verb), encoding="utf-8")
+        publish(file, path)
+
+
+def _text(report: Report, suffix: str, verb: str) -> str:
+    if suffix == ".json":
+        content = {"schema": f"edgeopt.{verb}/1", **report.to_json()}
+        return json.dumps(content, sort_keys=True, indent=2, allow_nan=False, default=str) + "\n"
+    from rich.console import Console
+
+    from edgeopt.report.terminal import deploy_summary
+
+    console = Console(file=io.StringIO(), record=True, width=118, highlight=False)
+    console.print(deploy_summary(report))
+    if suffix == ".html":
+        return console.export_html(code_format=_HTML)
+    if suffix == ".svg":
+        return console.export_svg(title=f"edgeopt {verb}", code_format=_svg_without_web_fonts())
+    return console.export_text()
+
+
+def _svg_without_web_fonts() -> str:
+    """rich's SVG frame, less the fonts that it would load from the web."""
+    import re
+
+    from rich._export_format import CONSOLE_SVG_FORMAT
+
+    return re.sub(r"@font-face \{\{.*?\}\}\s*", "", CONSOLE_SVG_FORMAT, flags=re.DOTALL)
+
+
+_HTML = """<!DOCTYPE html>
+<html lang="en"><head><meta charset="utf-8"><title>edgeopt report</title>
+<style>{stylesheet} body {{ color: {foreground}; background: {background}; margin: 2em; }}
+pre {{ font-family: ui-monospace, Menlo, Consolas, monospace; line-height: 1.35; }}</style>
+</head><body><pre><code>{code}</code></pre></body></html>
+"""

@@ -1,0 +1,240 @@
+"""What a person sees: summaries as rich renderables, the same for terminal, HTML, SVG and text."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.table import Table
+from rich.text import Text
+
+from edgeopt.facts import ModelFacts, Tensor
+from edgeopt.findings import ConstraintReport, Placement, Violation
+from edgeopt.measurement import Measurement
+from edgeopt.report.report import Report
+from edgeopt.report.units import bytes_text, count_text, duration_text, percent_text
+
+__all__ = ["deploy_summary", "inspection", "plan_summary", "violations_table"]
+
+
+def _plain(text: object) -> str:
+    """Names from models and devices, with control characters made visible and markup inert."""
+    return escape("".join(c if c.isprintable() else "�" for c in str(text)))
+
+
+def _grid() -> Table:
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="bold cyan", no_wrap=True)
+    grid.add_column(overflow="fold")
+    return grid
+
+
+def deploy_summary(report: Report) -> RenderableType:
+    """One block to paste into a release note: model, decision, sizes, rules, device, numbers."""
+    grid = _grid()
+    grid.add_row("model", _model_line(report.model))
+    grid.add_row("target", f"{_plain(report.target.name)}  [dim]{_plain(report.target.description)}[/]")
+    if report.plan:
+        grid.add_row("plan", "\n".join(_plain(r) for r in report.plan.reasons))
+    if report.constraints:
+        grid.add_row("rules", _rules_line(report.constraints))
+    if report.placement and report.target.accelerator != "cpu":
+        grid.add_row("placement", _placement_line(report.placement))
+    if report.accuracy:
+        grid.add_row("accuracy", _accuracy_line(report.accuracy))
+    if report.device:
+        grid.add_row("device", _device_line(report.device))
+        grid.add_row("parity", _parity_line(report))
+    parts: list[RenderableType] = [grid]
+    if len(report.artifacts) > 1:
+        parts += ["", _artifacts(report)]
+    if report.measurement:
+        parts += ["", _measurement(report.measurement)]
+    parts += _notes(report)
+    return Group(*parts)
+
+
+def _notes(report: Report) -> list[RenderableType]:
+    notes = [f"[yellow]note:[/] {_plain(n)}" for n in report.notes]
+    warnings = report.constraints.warnings if report.constraints else ()
+    notes += [f"[yellow]warning:[/] {_plain(w)}" for w in warnings[:8]]
+    if len(warnings) > 8:
+        notes.append(f"[yellow]warning:[/] and {len(warnings) - 8} more (edgeopt inspect shows all)")
+    return ["", *notes] if notes else []
+
+
+def _model_line(facts: ModelFacts) -> str:
+    parameters = count_text(facts.parameters) if facts.parameters is not None else "?"
+    name = _plain(facts.path.name)
+    return f"{name}  [dim]{facts.format}, {parameters} parameters, {bytes_text(facts.size_bytes)}[/]"
+
+
+def _rules_line(found: ConstraintReport) -> str:
+    if found.passed:
+        return f"[green]✓[/] {found.checked} checks of {_plain(found.profile)} passed"
+    return f"[red]x[/] {len(found.violations)} of {found.checked} checks of {_plain(found.profile)} failed"
+
+
+def _placement_line(placement: Placement) -> str:
+    line = f"{placement.ops_mapped} of {placement.ops_total} operations mapped, {placement.ops_cpu} on the CPU"
+    if placement.on_chip_bytes is not None:
+        line += f"; parameters {bytes_text(placement.on_chip_bytes)} on chip"
+        if placement.off_chip_bytes is not None:
+            line += f", {bytes_text(placement.off_chip_bytes)} streamed"
+    source = {"predicted": "predicted", "compiler": "from the compiler", "compiled_file": "read from the file"}
+    return f"{line}  [dim]{source[placement.source]}[/]"
+
+
+def _accuracy_line(accuracy: Any) -> str:
+    text = f"{accuracy['metric']} {accuracy['optimized']:.4f}"
+    if accuracy.get("baseline") is not None:
+        text += f", float {accuracy['baseline']:.4f}, drop {percent_text(accuracy['drop'])}"
+    return f"{text}  [dim]{accuracy['samples']} samples[/]"
+
+
+def _device_line(device: Any) -> str:
+    facts = device["facts"]
+    cpu = facts.get("cpu_model") or facts.get("model") or facts.get("machine") or ""
+    runtime = f"{device['runtime']} {device['runtime_version'] or ''}".strip()
+    sent = bytes_text(device["sent_bytes"]) + " sent" if device["sent_bytes"] else "nothing sent"
+    line = f"{_plain(device['name'])} ({device['kind']})  [dim]{_plain(cpu)}[/]\n"
+    return line + f"[dim]{_plain(runtime)} on {device['accelerator']}, {device['threads']} thread(s), {sent}[/]"
+
+
+def _parity_line(report: Report) -> str:
+    parity = report.parity
+    if parity is None:
+        return f"[yellow]{_plain(report.parity_note or 'not checked')}[/]"
+    mark = "[green]✓[/]" if parity["passed"] else "[red]x[/]"
+    difference = parity["max_abs_diff"]
+    shown = "?" if difference is None else f"{difference:g}"
+    return (
+        f"{mark} largest difference {shown} over {parity['samples']} samples  "
+        f"[dim]{_plain(parity['tolerance_reason'])}[/]"
+    )
+
+
+def _artifacts(report: Report) -> Table:
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    table.add_column("stage")
+    for name in ("size", "gzip", "of source"):
+        table.add_column(name, justify="right")
+    table.add_column("sha256")
+    table.add_column("file", overflow="fold")
+    base = report.artifacts[0].size_bytes
+    for artifact in report.artifacts:
+        shown = "" if artifact.stage == "float" else _plain(artifact.path)
+        table.add_row(
+            artifact.stage,
+            bytes_text(artifact.size_bytes),
+            bytes_text(artifact.gzip_bytes),
+            f"{100 * artifact.size_bytes / base:.0f}%" if base else "",
+            artifact.sha256[:12],
+            shown,
+        )
+    return table
+
+
+def _measurement(measurement: Measurement) -> RenderableType:
+    stats = measurement.to_json()["stats"]
+    table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
+    names = ("median", "95% interval", "mean", "stdev", "p90", "p99", "first", "init", "peak memory")
+    for name in names:
+        table.add_column(name, justify="right")
+    interval = stats["ci95_ns"]
+    peak = measurement.peak_rss_bytes
+    table.add_row(
+        Text(duration_text(stats["median_ns"]), style="bold green"),
+        " to ".join(duration_text(v) for v in interval) if interval else "-",
+        *(duration_text(stats[k]) for k in ("mean_ns", "stdev_ns", "p90_ns", "p99_ns")),
+        duration_text(measurement.first_ns),
+        duration_text(measurement.init_ns),
+        bytes_text(peak) if peak is not None else "-",
+    )
+    lines: list[RenderableType] = [table]
+    if measurement.samples_ns:
+        warm = len(measurement.warmup_ns or ())
+        lines.append(f"[dim]latency of one inference over {len(measurement.samples_ns)} runs after {warm} warm-up runs[/]")
+    if not measurement.valid:
+        lines += [f"[red]invalid:[/] {_plain(reason)}" for reason in measurement.invalid_reasons]
+    return Group(*lines)
+
+
+def plan_summary(report: Report) -> RenderableType:
+    """The decision, its reasons, and what was passed over."""
+    plan = report.plan
+    assert plan is not None
+    grid = _grid()
+    grid.add_row("model", _model_line(report.model))
+    grid.add_row("target", _plain(report.target.name))
+    grid.add_row("scheme", plan.scheme or "none: keep the model as it is")
+    if plan.io:
+        grid.add_row("input, output", plan.io)
+    if plan.expected_size_bytes:
+        grid.add_row("weights", f"about {bytes_text(plan.expected_size_bytes)}  [dim]predicted[/]")
+    grid.add_row("why", "\n".join(_plain(r) for r in plan.reasons))
+    for name, why in (plan.rejected or {}).items():
+        grid.add_row(f"not {name}", f"[dim]{_plain(why)}[/]")
+    return grid
+
+
+def inspection(
+    facts: ModelFacts, found: ConstraintReport | None, placement: Placement | None
+) -> RenderableType:
+    """The table of operations, sizes, and every broken rule."""
+    grid = _grid()
+    grid.add_row("model", _model_line(facts))
+    grid.add_row("gzip", bytes_text(facts.gzip_bytes))
+    grid.add_row("sha256", facts.sha256)
+    grid.add_row("inputs", "\n".join(_tensor_line(t) for t in facts.inputs) or "-")
+    grid.add_row("outputs", "\n".join(_tensor_line(t) for t in facts.outputs) or "-")
+    if found:
+        grid.add_row("rules", _rules_line(found))
+    if placement:
+        grid.add_row("placement", _placement_line(placement))
+    parts: list[RenderableType] = [grid, "", _operations(facts, placement)]
+    if found and found.violations:
+        parts += ["", violations_table("violation", found.violations)]
+    if found and found.warnings:
+        parts += ["", violations_table("warning", found.warnings)]
+    return Group(*parts)
+
+
+def _tensor_line(tensor: Tensor) -> str:
+    shape = "?" if tensor.shape is None else "x".join("?" if d < 0 else str(d) for d in tensor.shape)
+    line = f"{_plain(tensor.name)}  {tensor.dtype} {shape}"
+    if tensor.quantization and tensor.quantization.scales:
+        scale, zero = tensor.quantization.scales[0], tensor.quantization.zero_points[0]
+        line += f"  [dim]scale {scale:g}, zero point {zero}[/]"
+    return line
+
+
+def _operations(facts: ModelFacts, placement: Placement | None) -> Table:
+    placed = {p.index: p for p in placement.ops} if placement else {}
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
+    for name, justify in (("#", "right"), ("operation", "left"), ("v", "right"), ("type", "left"), ("output", "left")):
+        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+    if placed:
+        table.add_column("runs on")
+    table.add_column("layer", overflow="ellipsis", no_wrap=True, max_width=48, style="dim")
+    for op in facts.operators():
+        out = op.outputs[0] if op.outputs else None
+        shape = "x".join("?" if d < 0 else str(d) for d in out.shape) if out and out.shape else "?"
+        row = [str(op.index), _plain(op.op), str(op.version or ""), out.dtype if out else "", shape]
+        if placed:
+            where = placed.get(op.index) if op.subgraph == 0 else None
+            row.append(where.placement if where else "cpu")
+        table.add_row(*row, _plain(op.layer))
+    return table
+
+
+def violations_table(title: str, found: Iterable[Violation]) -> Table:
+    """Each finding whole: where, what it has, what it needs, what to do."""
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold red" if title == "violation" else "bold yellow")
+    for name in (title, "found", "required", "what to do"):
+        table.add_column(name, overflow="fold")
+    for item in found:
+        table.add_row(*(_plain(v) for v in (item.where, item.found, item.required, item.hint)))
+    return table
