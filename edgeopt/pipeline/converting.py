@@ -1,0 +1,125 @@
+"""Float model, then the plan's scheme; both from the cache when nothing they depend on changed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from edgeopt import __version__
+from edgeopt.artifact import Artifact
+from edgeopt.dataset import Dataset, load_dataset
+from edgeopt.errors import InputError
+from edgeopt.optimize import ConversionRequest
+from edgeopt.optimize import quantize as quantize_file
+from edgeopt.optimize import to_float as float_file
+from edgeopt.pipeline.session import Session
+from edgeopt.plan import NEEDS_CALIBRATION
+from edgeopt.store import Store
+
+__all__ = ["quantize", "to_float"]
+
+
+def _versions(*names: str) -> dict[str, str | None]:
+    """Versions of the tools that a result depends on, without importing them."""
+
+    def version(name: str) -> str | None:
+        try:
+            return metadata.version(name)
+        except metadata.PackageNotFoundError:
+            return None
+
+    return {"edgeopt": __version__, **{name: version(name) for name in names}}
+
+
+def to_float(session: Session) -> None:
+    """Add the float32 .tflite with a static batch."""
+    source, batch = session.artifact, session.job.batch
+    key = Store.key(
+        stage="float",
+        source=source.sha256,
+        batch=batch,
+        versions=_versions("tensorflow", "keras", "tf-keras", "ai-edge-litert"),
+    )
+
+    def make(path: Path) -> Mapping[str, Any]:
+        made = float_file(source.path, path, batch=batch, progress=session.progress)
+        return {"notes": list(made.notes)}
+
+    entry = session.store.build(key, f"{_stem(session)}_float32.tflite", make)
+    for note in entry.meta["notes"]:
+        session.note(note)
+    session.float_model = entry.path
+    session.add(artifacts=(*session.report.artifacts, Artifact.of(entry.path, "float", source)))
+
+
+def quantize(session: Session) -> None:
+    """Add the model in the plan's scheme, and how it was made."""
+    parent, plan, job = session.artifact, session.plan, session.job
+    assert plan.scheme is not None
+    data = _calibration(session) if plan.scheme in NEEDS_CALIBRATION else None
+    request = ConversionRequest(
+        scheme=plan.scheme,
+        io=plan.io,
+        batch=job.batch,
+        calibration_samples=job.calibration_samples,
+        per_channel="per_channel" in session.target.profile.granularity,
+        legacy_ops=session.target.accelerator == "edgetpu",
+    )
+    key = Store.key(
+        stage="optimized",
+        source=parent.sha256,
+        original=session.report.artifacts[0].sha256,
+        request=asdict(request),
+        calibration=data.digest() if data else None,
+        preprocess=job.preprocess.to_json() if data else None,
+        versions=_versions("litert-quantizer", "ai-edge-litert", "tensorflow"),
+    )
+
+    def make(path: Path) -> Mapping[str, Any]:
+        made = quantize_file(
+            parent.path, request, path, dataset=data, progress=session.progress, source=job.model
+        )
+        return {
+            "engine": made.engine,
+            "notes": list(made.notes),
+            "calibration": made.calibration,
+            "versions": made.versions,
+        }
+
+    entry = session.store.build(key, f"{_stem(session)}_{plan.scheme}.tflite", make)
+    for note in entry.meta["notes"]:
+        session.note(note)
+    conversion = {
+        "scheme": plan.scheme,
+        "io": plan.io,
+        "cached": not entry.fresh,
+        "data": data.describe() if data else None,
+        "preprocess": job.preprocess.to_json(),
+        **{k: v for k, v in entry.meta.items() if k != "notes"},
+    }
+    session.add(
+        artifacts=(*session.report.artifacts, Artifact.of(entry.path, "optimized", parent)),
+        conversion=conversion,
+    )
+
+
+def _calibration(session: Session) -> Dataset:
+    if session.job.calibration is None:
+        raise InputError(
+            f"{session.plan.scheme} needs a representative dataset.",
+            "Give calibration data with --calibration.",
+        )
+    data = load_dataset(session.job.calibration, preprocess=session.job.preprocess)
+    assert session.float_model is not None
+    from edgeopt.model import read
+
+    return data.match(read(session.float_model).inputs)
+
+
+def _stem(session: Session) -> str:
+    """A safe file name for the cache, whatever the user's file is called."""
+    stem = session.job.model.resolve().stem
+    return "".join(c if c.isalnum() or c in "-_." else "_" for c in stem)[:80] or "model"

@@ -1,0 +1,80 @@
+"""The arrows between modules point one way, and light things stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PACKAGE = Path(__file__).resolve().parents[2] / "edgeopt"
+
+# A module may import from its own layer's folder and from layers above it in this list.
+LAYERS = [
+    {"__init__", "errors", "paths", "registry", "progress"},
+    {"artifact", "facts", "findings", "store", "profile", "target", "dataset", "preprocess",
+     "measurement", "parity", "feed", "toml_file", "plan", "job"},
+    {"model"},
+    {"optimize", "verify", "compile", "device", "report"},
+    {"pipeline"},
+    {"cli", "__main__"},
+]  # fmt: skip
+HEAVY = ("tensorflow", "tf_keras", "keras", "litert_quantizer", "ai_edge_litert", "paramiko",
+         "adbutils", "PIL", "h5py", "google.protobuf", "numpy", "rich")  # fmt: skip
+
+
+def _layer(part: str) -> int:
+    for number, names in enumerate(LAYERS):
+        if part in names:
+            return number
+    raise AssertionError(f"edgeopt/{part} is in no layer: add it to LAYERS where it belongs")
+
+
+def _imports(path: Path) -> set[str]:
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0:
+            if node.module == "edgeopt":
+                found |= {alias.name for alias in node.names}
+            elif node.module.startswith("edgeopt."):
+                found.add(node.module.split(".")[1])
+        elif isinstance(node, ast.Import):
+            found |= {a.name.split(".")[1] for a in node.names if a.name.startswith("edgeopt.")}
+    return {name for name in found if not name.startswith("__version")}
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.relative_to(PACKAGE).as_posix())
+def test_arrows_point_one_way(path: Path) -> None:
+    relative = path.relative_to(PACKAGE)
+    own = relative.parts[0].removesuffix(".py")
+    for other in _imports(path) - {own}:
+        lower, here = _layer(other), _layer(own)
+        same_layer_noun = lower == here and here <= 1
+        assert lower < here or same_layer_noun, f"{relative} imports edgeopt.{other}"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.relative_to(PACKAGE).as_posix())
+def test_no_file_is_longer_than_400_lines(path: Path) -> None:
+    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+
+
+def _modules_after(code: str) -> set[str]:
+    script = f"{code}\nimport sys\nprint('\\n'.join(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_the_command_line_loads_nothing_heavy_to_show_help() -> None:
+    loaded = _modules_after("import sys; sys.argv = ['edgeopt', '--help']; from edgeopt.cli import main; main()")
+    assert not {m for m in loaded if m.startswith((*HEAVY, "click", "asyncio", "inspect"))}
+
+
+def test_the_verbs_load_nothing_heavy_until_they_run() -> None:
+    loaded = _modules_after(
+        "from edgeopt.cli.app import VERBS, app\n"
+        "from click.testing import CliRunner\n"
+        "for v in VERBS: assert CliRunner().invoke(app, [v, '--help']).exit_code == 0, v"
+    )
+    assert not {m for m in loaded if m.startswith(HEAVY)}
