@@ -117,7 +117,7 @@ for e in * .*; do
   rm -rf "./$e" || exit 16
 done
 cd / && rmdir "$r" 2>/dev/null
-case $1 in '~/.cache/'*) rmdir "${r%/*}" 2>/dev/null;; esac
+[ "$r" = "${HOME:-}/.cache/edgeopt" ] && rmdir "${r%/*}" 2>/dev/null
 exit 0
 """
 )

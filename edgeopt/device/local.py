@@ -1,0 +1,189 @@
+"""The transport to this machine: the same protocol, work folder and agent as for a board."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+from edgeopt.device.capture import Capture, deadline_passed
+from edgeopt.device.inventory import DeviceSpec
+from edgeopt.device.transport import Completed
+from edgeopt.errors import DeviceError
+
+__all__ = ["LocalTransport", "connect"]
+
+_BLOCK = 1 << 20
+_AFTER_EXIT_S = 0.5  # how long a daemon it left behind may still hold its output open
+
+
+def connect(spec: DeviceSpec, timeout_s: float) -> LocalTransport:
+    """This machine needs no connection; `timeout_s` is of the transports' common signature."""
+    return LocalTransport()
+
+
+class LocalTransport:
+    kind = "local"
+    name = "local"
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float,
+        stdin: bytes = b"",
+        on_stdout: Callable[[bytes], None] | None = None,
+    ) -> Completed:
+        """Run in a process group of its own, killed as a whole at the deadline and on Ctrl-C."""
+        words = tuple(argv)
+        try:
+            process = subprocess.Popen(
+                [os.fsencode(word) for word in words],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                bufsize=0,
+                start_new_session=True,
+                umask=0o077,
+            )
+        except (OSError, ValueError) as error:
+            raise DeviceError(
+                f"{words[0]} cannot be run here: {error}.", "Check its path."
+            ) from error
+        out, err = Capture(self.name, on_stdout), Capture(self.name)
+        try:
+            ended = _pump(process, stdin, out, err, time.monotonic() + timeout_s)
+        finally:
+            _end(process)
+        if not ended:
+            raise deadline_passed(self.name, words, timeout_s)
+        code = process.returncode
+        return Completed(
+            argv=words,
+            exit_code=code if code >= 0 else 128 - code,  # as every shell says it
+            stdout=out.content(),
+            stderr=err.content(),
+        )
+
+    def push(
+        self,
+        source: Path,
+        remote: str,
+        *,
+        timeout_s: float,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> None:
+        deadline, sent = time.monotonic() + timeout_s, 0
+        target = Path(remote)
+        with _explained(target), source.open("rb") as reader, _private(target) as descriptor:
+            while block := reader.read(_BLOCK):
+                view = memoryview(block)
+                while view:
+                    view = view[os.write(descriptor, view) :]
+                sent += len(block)
+                if on_bytes:
+                    on_bytes(sent)
+                if time.monotonic() > deadline:
+                    raise deadline_passed(self.name, ("copy",), timeout_s)
+
+    def pull(self, remote: str, target: Path, *, timeout_s: float) -> None:
+        with _explained(Path(remote)):
+            shutil.copyfile(remote, target)
+
+    def close(self) -> None:
+        """Nothing is held open."""
+
+
+@contextlib.contextmanager
+def _private(target: Path) -> Iterator[int]:
+    """A new file that only we can read; an existing one is replaced, a link not followed."""
+    target.unlink(missing_ok=True)
+    descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    try:
+        yield descriptor
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise DeviceError(
+            f"local: {path} could not be transferred: {reason}.",
+            "Free space or give another workdir.",
+        ) from error
+
+
+def _pump(
+    process: subprocess.Popen[bytes], stdin: bytes, out: Capture, err: Capture, deadline: float
+) -> bool:
+    """Feed and drain all three pipes at once until the process ends; False at the deadline."""
+    assert process.stdin and process.stdout and process.stderr
+    rest = memoryview(stdin)
+    with selectors.DefaultSelector() as ready:
+        ready.register(process.stdout, selectors.EVENT_READ, out)
+        ready.register(process.stderr, selectors.EVENT_READ, err)
+        os.set_blocking(process.stdin.fileno(), False)
+        ready.register(process.stdin, selectors.EVENT_WRITE)
+        ended_at: float | None = None
+        while ready.get_map():
+            now = time.monotonic()
+            if ended_at is None and process.poll() is not None:
+                ended_at = now
+            if ended_at is not None and now > ended_at + _AFTER_EXIT_S:
+                return True
+            if now > deadline:
+                return ended_at is not None
+            for key, _ in ready.select(min(0.1, max(0.0, deadline - now))):
+                if key.data is None:
+                    rest = _feed(process, ready, rest)
+                elif chunk := os.read(key.fd, _BLOCK):
+                    key.data.feed(chunk)
+                else:
+                    ready.unregister(key.fileobj)
+    return _wait(process, deadline)
+
+
+def _feed(
+    process: subprocess.Popen[bytes], ready: selectors.BaseSelector, rest: memoryview
+) -> memoryview:
+    """Write what fits; close at the end, or when the process wants no more."""
+    assert process.stdin
+    try:
+        rest = rest[os.write(process.stdin.fileno(), rest) :] if rest else rest
+    except BlockingIOError:
+        return rest
+    except BrokenPipeError:
+        rest = rest[:0]
+    if not rest:
+        ready.unregister(process.stdin)
+        process.stdin.close()
+    return rest
+
+
+def _wait(process: subprocess.Popen[bytes], deadline: float) -> bool:
+    try:
+        process.wait(max(0.0, deadline - time.monotonic()))
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    """Kill what is left of the group (also children that outlived it), and reap."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    for pipe in (process.stdin, process.stdout, process.stderr):
+        if pipe:
+            with contextlib.suppress(OSError):
+                pipe.close()

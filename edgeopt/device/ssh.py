@@ -1,0 +1,322 @@
+"""The transport over SSH (paramiko): commands whose deadlines hold, pushes at scp's speed."""
+
+from __future__ import annotations
+
+import contextlib
+import secrets
+import shlex
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeopt.device.capture import MAX_PULL_BYTES, Capture, deadline_passed
+from edgeopt.device.inventory import DeviceSpec
+from edgeopt.device.printable import tail
+from edgeopt.device.ssh_connect import fetch_host_keys, open_transport
+from edgeopt.device.transport import Completed
+from edgeopt.device.watchdog import Watchdog
+from edgeopt.errors import DeviceError
+
+if TYPE_CHECKING:
+    import paramiko
+
+__all__ = ["SshTransport", "connect", "fetch_host_keys"]
+
+_OPEN_S = 15.0  # a channel and its command must start within
+_STALL_S = 20.0  # a transfer that moves nothing for so long is dead
+_BLOCK = 1 << 20
+_POLL_S = 0.05
+_AFTER_EXIT_S = 0.5  # how long a daemon the command left may still hold its output open
+_RECEIVE_WINDOW = 16 << 20
+# Announces its process on both streams, so that whatever the login shell printed before is known
+# to be noise; then runs the words as a child, so that a death by signal is told as 128 + number.
+_WRAPPER = 'umask 077;printf "%s %s\\n" "$0" $$;printf "%s %s\\n" "$0" $$ >&2;"$@";exit $?'
+# sshd gives every command a process group; where the server did not, its children are looked up.
+_KILL = """kill -KILL -- "-$1" 2>/dev/null && exit 0
+c=; for f in /proc/[0-9]*/stat; do
+read -r p n s pp r <"$f" && [ "$pp" = "$1" ] && c="$c $p"; done 2>/dev/null
+kill -KILL "$1" $c 2>/dev/null; exit 0"""
+
+
+def connect(spec: DeviceSpec, timeout_s: float) -> SshTransport:
+    """Raises DeviceError: unreachable, host key unknown or changed, no key accepted."""
+    where, transport = open_transport(spec, timeout_s)
+    return SshTransport(where.name, transport)
+
+
+class SshTransport:
+    kind = "ssh"
+
+    def __init__(self, name: str, transport: paramiko.Transport) -> None:
+        self.name = name
+        self._transport = transport
+
+    def run(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float,
+        stdin: bytes = b"",
+        on_stdout: Callable[[bytes], None] | None = None,
+    ) -> Completed:
+        """Ends at the deadline with the whole process group killed on the device."""
+        deadline = time.monotonic() + timeout_s
+        command = self._start(argv, on_stdout, timeout_s)
+        try:
+            with self._explained():
+                _Feeding(command, stdin).until_end(deadline)
+        except BaseException:
+            self._kill(command)
+            raise
+        finally:
+            command.channel.close()
+        if command.exit_code is None:
+            raise self._lost()
+        return command.completed()
+
+    def push(
+        self,
+        source: Path,
+        remote: str,
+        *,
+        timeout_s: float,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> None:
+        argv = ["sh", "-c", 'rm -f "$1"; exec cat >"$1"', "sh", remote]
+        command = self._start(argv, None, timeout_s)
+        try:
+            with self._explained(), self._watchdog(timeout_s, _STALL_S) as watchdog:
+                _send_file(command.channel, source, watchdog, on_bytes)
+                _Feeding(command, b"").until_end(time.monotonic() + _STALL_S)
+        except BaseException:
+            self._kill(command)
+            raise
+        finally:
+            command.channel.close()
+        if command.exit_code is None:
+            raise self._lost()
+        if command.exit_code:
+            said = tail(command.stderr.content()) or f"exit {command.exit_code}"
+            raise DeviceError(
+                f"{self.name} could not store {source.name}: {said}.",
+                "Free space there, or give a writable workdir.",
+            )
+
+    def pull(self, remote: str, target: Path, *, timeout_s: float) -> None:
+        with target.open("wb") as writer:
+            written = 0
+
+            def store(chunk: bytes) -> None:
+                nonlocal written
+                written += len(chunk)
+                if written > MAX_PULL_BYTES:
+                    raise DeviceError(f"{self.name}: {remote} is too large to fetch.", "")
+                writer.write(chunk)
+
+            command = self._start(["cat", remote], store, timeout_s, keep_output=False)
+            try:
+                with self._explained():
+                    _Feeding(command, b"").until_end(time.monotonic() + timeout_s)
+            except BaseException:
+                self._kill(command)
+                raise
+            finally:
+                command.channel.close()
+        if command.exit_code != 0:
+            said = tail(command.stderr.content()) or "the connection was lost"
+            raise DeviceError(f"{self.name} did not give back {remote}: {said}.", "Try again.")
+
+    def close(self) -> None:
+        self._transport.close()
+
+    def _start(
+        self,
+        argv: Sequence[str],
+        on_stdout: Callable[[bytes], None] | None,
+        timeout_s: float,
+        keep_output: bool = True,
+    ) -> _Command:
+        marker = f"edgeopt-{secrets.token_hex(8)}"
+        words = tuple(argv)
+        line = f"exec sh -c {shlex.quote(_WRAPPER)} {marker} {shlex.join(words)}"
+        with self._explained(), self._watchdog(min(_OPEN_S, timeout_s), None):
+            channel = self._transport.open_session(
+                window_size=_RECEIVE_WINDOW, timeout=min(_OPEN_S, timeout_s)
+            )
+            channel.exec_command(line.encode("utf-8", "surrogateescape"))
+        return _Command(self.name, words, channel, marker.encode(), on_stdout, keep_output)
+
+    def _kill(self, command: _Command) -> None:
+        """Closing the channel would leave the process running; another command ends it."""
+        if command.pid is None or not self._transport.is_active():
+            return
+        with contextlib.suppress(DeviceError):
+            killer = self._start(["sh", "-c", _KILL, "sh", str(command.pid)], None, 5)
+            with self._explained():
+                _Feeding(killer, b"").until_end(time.monotonic() + 5)
+            killer.channel.close()
+
+    def _watchdog(self, timeout_s: float, stall_s: float | None) -> Watchdog:
+        return Watchdog(self._transport.close, timeout_s=timeout_s, stall_s=stall_s)
+
+    def _lost(self) -> DeviceError:
+        return DeviceError(
+            f"The connection to {self.name} was lost.", "Check its power and network, then rerun."
+        )
+
+    @contextlib.contextmanager
+    def _explained(self) -> Iterator[None]:
+        import paramiko
+
+        try:
+            yield
+        except (OSError, EOFError, paramiko.SSHException) as error:
+            if self._transport.is_active():
+                raise DeviceError(
+                    f"{self.name} failed: {str(error) or type(error).__name__}.", "Try again."
+                ) from error
+            raise self._lost() from error
+
+
+class _Command:
+    """A started command: its channel, what it printed since its marker, how it ended."""
+
+    def __init__(
+        self,
+        name: str,
+        argv: tuple[str, ...],
+        channel: paramiko.Channel,
+        marker: bytes,
+        on_stdout: Callable[[bytes], None] | None,
+        keep_output: bool,
+    ) -> None:
+        self.name = name
+        self.argv = argv
+        self.channel = channel
+        self.stdout = Capture(name, on_stdout, keep=keep_output)
+        self.stderr = Capture(name)
+        self.exit_code: int | None = None
+        self._marker = marker
+        self._noise = {1: b"", 2: b""}
+        self._started = {1: False, 2: False}
+        self.pid: int | None = None
+
+    def feed(self, stream: int, chunk: bytes) -> None:
+        if not self._started[stream]:
+            chunk = self._find_marker(stream, self._noise[stream] + chunk)
+        if chunk:
+            (self.stdout if stream == 1 else self.stderr).feed(chunk)
+
+    def _find_marker(self, stream: int, seen: bytes) -> bytes:
+        _, found, after = seen.partition(self._marker + b" ")
+        number, newline, rest = after.partition(b"\n")
+        if found and newline and number.isdigit():
+            self.pid = int(number)
+            self._started[stream] = True
+            return rest
+        self._noise[stream] = seen
+        if len(seen) > _BLOCK:
+            raise DeviceError(f"The login shell of {self.name} prints without end.", "Mend it.")
+        return b""
+
+    def completed(self) -> Completed:
+        if not self._started[1]:
+            said = tail(self._noise[1] + self._noise[2]) or "nothing"
+            raise DeviceError(
+                f"The login of {self.name} does not run commands; it said: {said}.",
+                "Give the user a POSIX login shell and no forced command.",
+            )
+        assert self.exit_code is not None
+        return Completed(
+            argv=self.argv,
+            exit_code=self.exit_code,
+            stdout=self.stdout.content(),
+            stderr=self.stderr.content(),
+        )
+
+
+class _Feeding:
+    """Feeds and drains one command at once; a full pipe in one direction never blocks another."""
+
+    def __init__(self, command: _Command, stdin: bytes) -> None:
+        self.command = command
+        self.channel = command.channel
+        self.rest = memoryview(stdin)
+        self.open = True
+
+    def until_end(self, deadline: float) -> None:
+        """Raises DeviceError at the deadline; leaves exit_code None when the link was lost."""
+        started, ended_at = time.monotonic(), None
+        while True:
+            moved = self._drain() | self._fill()
+            now = time.monotonic()
+            if moved:
+                continue
+            if self.channel.exit_status_ready():
+                ended_at = ended_at or now
+                if self.channel.eof_received or now > ended_at + _AFTER_EXIT_S:
+                    self._drain()
+                    status = self.channel.recv_exit_status()
+                    self.command.exit_code = status if status >= 0 else None
+                    return
+            if now > deadline:
+                raise deadline_passed(self.command.name, self.command.argv, deadline - started)
+            _wait_readable(self.channel, min(_POLL_S, max(0.0, deadline - now)))
+
+    def _drain(self) -> bool:
+        moved = False
+        while self.channel.recv_ready():
+            self.command.feed(1, self.channel.recv(_BLOCK))
+            moved = True
+        while self.channel.recv_stderr_ready():
+            self.command.feed(2, self.channel.recv_stderr(_BLOCK))
+            moved = True
+        return moved
+
+    def _fill(self) -> bool:
+        if not self.open or self.channel.closed:
+            return False
+        if not self.rest:
+            self.channel.shutdown_write()
+            self.open = False
+            return False
+        if not self.channel.send_ready():
+            return False
+        self.rest = self.rest[self.channel.send(bytes(self.rest[:_BLOCK])) :]
+        return True
+
+
+def _wait_readable(channel: paramiko.Channel, timeout_s: float) -> None:
+    """Sleep until there may be something to read."""
+    import select
+
+    with contextlib.suppress(OSError, ValueError):
+        select.select([channel], [], [], timeout_s)
+
+
+def _send_file(
+    channel: paramiko.Channel,
+    source: Path,
+    watchdog: Watchdog,
+    on_bytes: Callable[[int], None] | None,
+) -> None:
+    """Whole packets straight from the file: no block is cut, joined or copied on the way."""
+    packet, sent, told = channel.out_max_packet_size - 64, 0, 0
+    channel.settimeout(_STALL_S)
+    with source.open("rb") as reader:
+        while block := reader.read(packet):
+            try:
+                channel.sendall(block)
+            except TimeoutError:
+                raise
+            except OSError:
+                return  # the far end gave up: its exit code and stderr say why
+            sent += len(block)
+            if sent - told >= _BLOCK:
+                told = sent
+                watchdog.poke()
+                if on_bytes:
+                    on_bytes(sent)
+    if on_bytes:
+        on_bytes(sent)
