@@ -29,7 +29,7 @@ def compare(old: Path, new: Path, threshold: float, as_json: bool) -> None:
     cannot be compared.
     """
     from edgeopt.measurement import Measurement
-    from edgeopt.measurement import compare as judge
+    from edgeopt.comparison import compare as judge
 
     documents = [_load(old), _load(new)]
     differences = _differences(*documents)

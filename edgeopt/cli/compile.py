@@ -13,11 +13,12 @@ __all__ = ["compile"]
 
 @click.command()
 @options.model
-@options.target(required=False)
+@options.target(required=True)
 @options.calibration
 @options.preprocess
 @options.conversion
 @options.compiler
+@options.timeout
 @options.output
 @options.as_json
 def compile(as_json: bool, **flags: Any) -> None:

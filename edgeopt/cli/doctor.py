@@ -30,7 +30,10 @@ _PACKAGES = {
 @click.command()
 @options.as_json
 def doctor(as_json: bool) -> None:
-    """Check this machine: packages, compilers, tools, folders (exit 4 when one is missing)."""
+    """Check what this machine can do: packages, compiler, folders.
+
+    Exit 4 when something that is always needed is missing.
+    """
     rows = [_python(), *_packages(), _edgetpu_compiler(), _folder()]
     failed = [row for row in rows if not row["ok"] and row["required"]]
     if not as_json:

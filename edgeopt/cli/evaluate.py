@@ -23,7 +23,10 @@ __all__ = ["evaluate"]
 def evaluate(
     model: Path, eval_data: str, baseline: Path | None, preprocess: str | None, limit: int | None, as_json: bool
 ) -> None:
-    """Measure MODEL (a .tflite) on labelled data: top-1, top-5, agreement with --baseline."""
+    """Measure the accuracy of MODEL (a .tflite) on data.
+
+    Labels give top-1 and top-5; a float --baseline gives agreement and noise.
+    """
     from edgeopt.errors import ModelError
     from edgeopt.model import detect, read
     from edgeopt.report import model_json

@@ -1,4 +1,27 @@
 """The text of `edgeopt --help`; a test holds it against the commands that really exist."""
 
 HELP = """\
+Usage: edgeopt [OPTIONS] COMMAND [ARGS]...
+
+  Take a trained model to real edge hardware, and prove what it does there.
+
+Options:
+  --version   Show the version and exit.
+  -h, --help  Show this message and exit.
+
+Commands:
+  deploy     Optimize MODEL for a target, run it on a device and report the evidence.
+  inspect    Show MODEL's operations, types, shapes and sizes, without running it.
+  plan       Say which scheme a deploy of MODEL would use, and why.
+  convert    Convert MODEL so that it obeys the target's hardware profile.
+  compile    Compile MODEL with the target's compiler and check what came out.
+  evaluate   Measure the accuracy of MODEL (a .tflite) on data.
+  benchmark  Measure MODEL (a .tflite) on a device, and compare its answers with the host.
+  compare    Compare the latencies of two reports (--report FILE.json, or --json output).
+  targets    List the targets, or show one with its hardware profile.
+  devices    List, examine, clean and trust devices.
+  doctor     Check what this machine can do: packages, compiler, folders.
+
+  Exit codes: 0 success, 2 your input, 3 the model, 4 a missing or failed tool, 5 the device, 6
+  a result that must not be believed.
 """

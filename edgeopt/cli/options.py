@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 __all__ = [
     "as_json", "calibration", "compiler", "conversion", "device", "evaluation", "job", "keep",
     "measuring", "model", "output", "preprocess", "preprocessing", "report", "target",
+    "timeout",
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -94,7 +95,7 @@ conversion = _stack(
         type=click.Choice(["int8", "uint8", "float32"]),
         help="Type of the model's inputs and outputs.",
     ),
-    _option("--batch", type=click.IntRange(1), default=1, show_default=True, help="Static batch."),
+    _option("--batch", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="Static batch."),
 )
 evaluation = _stack(
     _option(
@@ -130,20 +131,21 @@ compiler = _stack(
         help="Lowest Edge TPU runtime to stay compatible with.",
     ),
 )
+timeout = _option(
+    "--timeout",
+    "timeout_s",
+    env="TIMEOUT",
+    type=click.FloatRange(min=1),
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Deadline of the compiler, and of the run on the device.",
+)
 measuring = _stack(
-    _option("--runs", env="RUNS", type=click.IntRange(1), default=50, show_default=True, help="Timed runs."),
-    _option("--warmup", env="WARMUP", type=click.IntRange(0), default=5, show_default=True, help="Untimed runs first."),
-    _option("--threads", env="THREADS", type=click.IntRange(1), default=1, show_default=True, help="CPU threads."),
-    _option(
-        "--timeout",
-        "timeout_s",
-        env="TIMEOUT",
-        type=click.FloatRange(min=1),
-        default=600.0,
-        show_default=True,
-        metavar="SECONDS",
-        help="Deadline of the run on the device.",
-    ),
+    _option("--runs", env="RUNS", metavar="N", type=click.IntRange(1), default=50, show_default=True, help="Timed runs."),
+    _option("--warmup", env="WARMUP", metavar="N", type=click.IntRange(0), default=5, show_default=True, help="Untimed runs first."),
+    _option("--threads", env="THREADS", metavar="N", type=click.IntRange(1), default=1, show_default=True, help="CPU threads."),
+    timeout,
     _option(
         "--tolerance",
         type=click.FloatRange(min=0),

@@ -23,11 +23,9 @@ def run(*arguments: str, cwd: Path | None = None, **environment: str) -> subproc
 
 
 def test_the_stored_help_is_what_click_would_say() -> None:
-    import click
-
     from edgeopt.cli.help import HELP
 
-    context = click.Context(app, info_name="edgeopt", max_content_width=96, terminal_width=96)
+    context = app.make_context("edgeopt", [], resilient_parsing=True, terminal_width=96)
     assert app.get_help(context) + "\n" == HELP
 
 
