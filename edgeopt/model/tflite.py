@@ -17,7 +17,7 @@ from edgeopt.model.flatbuffer import CorruptFile, Table
 from edgeopt.model.parameters import count_parameters
 from edgeopt.model.schema import BUILTIN_OPERATORS, TENSOR_BITS, TENSOR_TYPES, read_options
 
-__all__ = ["IDENTIFIER", "parse", "tensor_bytes"]
+__all__ = ["IDENTIFIER", "Constants", "constants", "parse", "tensor_bytes"]
 
 IDENTIFIER = b"TFL3"
 _SCHEMA_VERSION = 3
@@ -36,6 +36,14 @@ class _Code:
     op: str
     version: int
     custom: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Constants:
+    """By buffer index, and by subgraph and operator index; None where there is nothing."""
+
+    buffers: list[memoryview | None]
+    custom_options: list[list[memoryview | None]]
 
 
 def parse(data: bytes | memoryview) -> Contents:
@@ -59,6 +67,19 @@ def parse(data: bytes | memoryview) -> Contents:
         description=model.string(3) or "",
         out_of_line_buffers=sum(buffer.out_of_line for buffer in reader.buffers),
         signatures=_signatures(model.tables(7), subgraphs),
+    )
+
+
+def constants(data: bytes | memoryview) -> Constants:
+    """The bytes of every buffer and custom operator, wherever the file keeps them."""
+    view = memoryview(data)
+    model = Table.root(view, IDENTIFIER)
+    reader = _Reader(model, view)
+    return Constants(
+        buffers=[buffer.data for buffer in reader.buffers],
+        custom_options=[
+            [reader.custom_options(table) for table in graph.tables(3)] for graph in model.tables(2)
+        ],
     )
 
 
@@ -177,10 +198,10 @@ class _Reader:
             outputs=tuple(t for t in outputs if t is not None),
             options=_options(table),
             custom=code.custom,
-            custom_options=self._custom_options(table),
+            custom_options=self.custom_options(table),
         )
 
-    def _custom_options(self, table: Table) -> memoryview | None:
+    def custom_options(self, table: Table) -> memoryview | None:
         offset, size = table.scalar(9, "u64", 0), table.scalar(10, "u64", 0)
         return table.bytes(5) if offset <= 1 else self._outside(offset, size, "custom options")
 

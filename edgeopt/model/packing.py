@@ -1,0 +1,79 @@
+"""Unpack a .tflite into the schema's mutable objects, and pack them again.
+
+The LiteRT package's generated code does the work, between two passes of our own reader: it trusts
+its input, and it forgets that constants must stand at multiples of 16 bytes (schema.fbs:
+`data:[ubyte] (force_align: 16)`), which vector code on ARM and the Edge TPU compiler rely on.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgeopt.errors import ModelError
+from edgeopt.model.tflite import IDENTIFIER, constants, parse
+
+__all__ = ["add_buffer", "pack", "unpack"]
+
+_ALIGNMENT = 16
+
+
+class _Constant:
+    """Stands for the schema's BufferT: the same bytes, packed at an aligned position."""
+
+    def __init__(self, data: bytes | memoryview | None) -> None:
+        self.data = data
+
+    def Pack(self, builder: Any) -> int:  # noqa: N802  the generated code's name
+        from ai_edge_litert import schema_py_generated as schema
+
+        vector = None if self.data is None else _aligned(builder, self.data)
+        schema.BufferStart(builder)
+        if vector is not None:
+            schema.BufferAddData(builder, vector)
+        return int(schema.BufferEnd(builder))
+
+
+def _aligned(builder: Any, data: bytes | memoryview) -> int:
+    """What Builder.CreateByteVector does, with an alignment."""
+    size = len(data)
+    builder.StartVector(1, size, _ALIGNMENT)
+    builder.head -= size
+    builder.Bytes[builder.head : builder.head + size] = data
+    return int(builder.EndVector())
+
+
+def unpack(data: bytes) -> Any:
+    """The schema's ModelT, all constants inside it. Raises ModelError when `data` is damaged."""
+    parse(data)
+    from ai_edge_litert import schema_py_generated as schema
+
+    model = schema.ModelT.InitFromPackedBuf(data)
+    blobs = constants(data)
+    model.buffers = [_Constant(blob) for blob in blobs.buffers]
+    for graph, options in zip(model.subgraphs, blobs.custom_options, strict=True):
+        for operator, blob in zip(graph.operators or [], options, strict=True):
+            operator.customOptions = None if blob is None else bytes(blob)
+            operator.largeCustomOptionsOffset = operator.largeCustomOptionsSize = 0
+    return model
+
+
+def pack(model: Any) -> bytes:
+    """The file's bytes, read back by our own reader. Raises ModelError over FlatBuffers' 2 GB."""
+    import flatbuffers
+
+    builder = flatbuffers.Builder(1 << 20)
+    try:
+        builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
+    except flatbuffers.builder.BuilderSizeError as error:
+        raise ModelError(
+            "The model does not fit in one FlatBuffer of 2 GB.", "Use a smaller model."
+        ) from error
+    data = bytes(builder.Output())
+    parse(data)
+    return data
+
+
+def add_buffer(model: Any) -> int:
+    """A new buffer without bytes, as every activation has; returns its index."""
+    model.buffers.append(_Constant(None))
+    return len(model.buffers) - 1

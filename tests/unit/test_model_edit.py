@@ -1,0 +1,199 @@
+"""Edits change a model's edges and nothing that it computes: the interpreter is the witness."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tflite_models as models
+from ai_edge_litert.interpreter import Interpreter
+
+from edgeopt.errors import InputError, ModelError
+from edgeopt.model.edit import ensure_signature, inline_buffers, set_batch, with_io
+from edgeopt.model.tflite import parse
+
+QUANTIZED = ["models/ic_resnet8/ref_int8.tflite", "models/kws_dscnn/ref_int8.tflite"]
+
+
+def invoke(data: bytes, *inputs: Any) -> list[Any]:
+    interpreter = Interpreter(model_content=data, num_threads=1)
+    interpreter.allocate_tensors()
+    for entry, value in zip(interpreter.get_input_details(), inputs, strict=True):
+        interpreter.set_tensor(entry["index"], value)
+    interpreter.invoke()
+    return [interpreter.get_tensor(entry["index"]) for entry in interpreter.get_output_details()]
+
+
+def samples(shape: tuple[int, ...] | None) -> np.ndarray:
+    assert shape is not None
+    return np.random.default_rng(3).integers(-128, 128, shape).astype(np.int8)
+
+
+@pytest.mark.parametrize("path", QUANTIZED)
+def test_uint8_values_are_the_int8_values_plus_128(shared: Path, path: str) -> None:
+    data = (shared / path).read_bytes()
+    edited = with_io(data, "uint8")
+    x = samples(parse(data).subgraphs[0].inputs[0].shape)
+    [ours] = invoke(edited, (x.astype(np.int16) + 128).astype(np.uint8))
+    [theirs] = invoke(data, x)
+    assert ours.dtype == np.uint8
+    np.testing.assert_array_equal(ours.astype(np.int16), theirs.astype(np.int16) + 128)
+
+
+@pytest.mark.parametrize("path", QUANTIZED)
+def test_float_io_computes_the_dequantized_values(shared: Path, path: str) -> None:
+    data = (shared / path).read_bytes()
+    graph = parse(data).subgraphs[0]
+    x = samples(graph.inputs[0].shape)
+    [ours] = invoke(with_io(data, "float32"), real(x, graph.inputs[0]))
+    np.testing.assert_array_equal(ours, real(invoke(data, x)[0], graph.outputs[0]))
+
+
+def real(values: np.ndarray, tensor: Any) -> np.ndarray:
+    scale, zero = tensor.quantization.scales[0], tensor.quantization.zero_points[0]
+    return (np.float32(scale) * (values.astype(np.int32) - zero)).astype(np.float32)
+
+
+def test_uint8_and_back_is_the_same_function(shared: Path) -> None:
+    data = (shared / QUANTIZED[1]).read_bytes()
+    x = samples(parse(data).subgraphs[0].inputs[0].shape)
+    twice = with_io(with_io(data, "uint8"), "int8")
+    np.testing.assert_array_equal(invoke(twice, x)[0], invoke(data, x)[0])
+
+
+def test_adapters_stand_first_and_last_with_the_converters_versions(shared: Path) -> None:
+    data = (shared / QUANTIZED[0]).read_bytes()
+    before = parse(data).subgraphs[0]
+    uint8, float32 = (parse(with_io(data, io)).subgraphs[0] for io in ("uint8", "float32"))
+    assert [o.op for o in uint8.operators] == [
+        "QUANTIZE",
+        *(o.op for o in before.operators),
+        "QUANTIZE",
+    ]
+    assert (uint8.operators[0].version, uint8.operators[-1].version) == (1, 1)
+    assert (float32.operators[0].op, float32.operators[0].version) == ("QUANTIZE", 1)
+    assert (float32.operators[-1].op, float32.operators[-1].version) == ("DEQUANTIZE", 2)
+    outer, inner = uint8.inputs[0], before.inputs[0]
+    assert outer.name == inner.name and outer.quantization and inner.quantization
+    assert outer.quantization.scales == inner.quantization.scales
+    assert outer.quantization.zero_points[0] == inner.quantization.zero_points[0] + 128
+
+
+def test_signatures_follow_the_new_inputs_and_outputs(shared: Path) -> None:
+    data = ensure_signature((shared / QUANTIZED[0]).read_bytes())
+    runner = Interpreter(model_content=with_io(data, "uint8")).get_signature_runner()
+    assert [d["dtype"] for d in runner.get_input_details().values()] == [np.uint8]
+    assert [d["dtype"] for d in runner.get_output_details().values()] == [np.uint8]
+
+
+def test_a_model_that_has_the_type_already_is_left_alone(shared: Path) -> None:
+    data = (shared / QUANTIZED[0]).read_bytes()
+    assert with_io(data, "int8") is data
+    floats = models.fully_connected()
+    assert with_io(floats, "float32") is floats
+
+
+def test_a_float_model_cannot_be_given_integer_io() -> None:
+    with pytest.raises(ModelError, match="x is float32, not quantized"):
+        with_io(models.fully_connected(), "uint8")
+
+
+def test_an_unknown_type_is_refused() -> None:
+    with pytest.raises(InputError, match="'int4'"):
+        with_io(models.fully_connected(), "int4")
+
+
+def test_outside_weights_come_inside_and_compute_the_same() -> None:
+    inline = models.fully_connected()
+    repacked = inline_buffers(models.out_of_line(inline))
+    assert parse(repacked).out_of_line_buffers == 0
+    x = np.array([[1, 2, 3, 4]], np.float32)
+    np.testing.assert_array_equal(invoke(repacked, x)[0], invoke(inline, x)[0])
+    assert inline_buffers(inline) is inline
+
+
+def test_every_edit_brings_outside_weights_inside() -> None:
+    outside = models.out_of_line(models.fully_connected(signed=False))
+    assert parse(ensure_signature(outside)).out_of_line_buffers == 0
+
+
+def test_constants_are_aligned_to_16_bytes(shared: Path) -> None:
+    data = with_io((shared / QUANTIZED[0]).read_bytes(), "uint8")
+    for tensor in parse(data).subgraphs[0].tensors:
+        if tensor.data is not None and len(tensor.data) > 64:
+            assert data.index(tensor.data) % 16 == 0
+
+
+def test_a_model_without_a_signature_gets_one(shared: Path) -> None:
+    data = (shared / QUANTIZED[0]).read_bytes()
+    assert parse(data).signatures == ()
+    signed = ensure_signature(data)
+    assert parse(signed).signatures == ("serving_default",)
+    assert ensure_signature(signed) is signed
+    runner = Interpreter(model_content=signed).get_signature_runner("serving_default")
+    assert list(runner.get_input_details()) == ["input_1_int8"]
+
+
+def test_nameless_tensors_get_distinct_names_in_the_signature() -> None:
+    def nameless(model: Any) -> None:
+        model.subgraphs[0].tensors[0].name = None
+
+    signed = ensure_signature(models.edited(models.fully_connected(signed=False), nameless))
+    runner = Interpreter(model_content=signed).get_signature_runner("serving_default")
+    assert list(runner.get_input_details()) == ["input_0"]
+
+
+def open_batch(model: Any) -> None:
+    for index in (0, 3):
+        model.subgraphs[0].tensors[index].shapeSignature = [
+            -1,
+            *model.subgraphs[0].tensors[index].shape[1:],
+        ]
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_an_open_batch_is_closed(batch: int) -> None:
+    data = set_batch(models.edited(models.fully_connected(), open_batch), batch)
+    graph = parse(data).subgraphs[0]
+    assert graph.inputs[0].shape == (batch, 4) and graph.inputs[0].signature is None
+    x = np.arange(4 * batch, dtype=np.float32).reshape(batch, 4)
+    for row, sample in zip(invoke(data, x)[0], x, strict=True):
+        np.testing.assert_array_equal(row, invoke(models.fully_connected(), sample[None])[0][0])
+
+
+@pytest.mark.parametrize("path", [*QUANTIZED, "models/ic_resnet8/ref_f32.tflite"])
+def test_real_models_with_an_open_batch_compute_the_same(shared: Path, path: str) -> None:
+    data = (shared / path).read_bytes()
+    closed = set_batch(data)
+    graph = parse(closed).subgraphs[0]
+    assert not any(-1 in (tensor.signature or ()) for tensor in graph.tensors)
+    x = samples(graph.inputs[0].shape).astype(graph.inputs[0].dtype)
+    np.testing.assert_array_equal(invoke(closed, x)[0], invoke(data, x)[0])
+
+
+def test_an_open_height_is_not_guessed() -> None:
+    def open_width(model: Any) -> None:
+        model.subgraphs[0].tensors[0].shapeSignature = [-1, -1]
+
+    with pytest.raises(ModelError, match="more than its first dimension"):
+        set_batch(models.edited(models.fully_connected(), open_width))
+
+
+def test_a_constant_that_holds_the_old_batch_is_not_overlooked(shared: Path) -> None:
+    data = (shared / "models/kws_dscnn/ref_int8.tflite").read_bytes()
+    if not any(t.signature for t in parse(data).subgraphs[0].tensors):
+        pytest.skip("the model has no open batch")
+    try:
+        closed = set_batch(data, 4)
+    except ModelError as error:
+        assert "may depend on the size of the batch" in error.message
+    else:
+        assert invoke(closed, samples((4, 49, 10, 1)))[0].shape[0] == 4
+
+
+def test_edits_refuse_damaged_files() -> None:
+    for edit in (inline_buffers, ensure_signature, set_batch):
+        with pytest.raises(ModelError):
+            edit(models.fully_connected()[:-40])
