@@ -177,6 +177,13 @@ class Table:
         start, count = self._source.vector(at, 1, f"bytes {slot}")
         return self._source.view[start : start + count]
 
+    def blobs(self, slot: int) -> tuple[memoryview, ...]:
+        """A vector of strings that hold bytes rather than text, uncopied."""
+        source = self._source
+        start, count = self._items(slot, 4)
+        spans = (source.vector(start + 4 * i, 1, f"bytes {slot}[{i}]") for i in range(count))
+        return tuple(source.view[at : at + size] for at, size in spans)
+
     def _field(self, slot: int, size: int) -> int | None:
         """The position of a field of `size` bytes, None when it is left out."""
         if slot >= self._entries:

@@ -1,0 +1,231 @@
+"""Read what the Edge TPU compiler packed into a model, and so where its operations run.
+
+A compiled model holds one custom operator `edgetpu-custom-op` per Edge TPU partition. Its options
+are a FlexBuffers map with a DarwiNN package under "4" (and further ones under "7"), which holds
+executables. The slots below are those of libedgetpu's public schema, executable/executable.fbs.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from edgeopt.errors import ModelError
+from edgeopt.facts import ModelFacts, Operator
+from edgeopt.findings import OpPlacement, Placement
+from edgeopt.model.flatbuffer import CorruptFile, Table
+from edgeopt.model.flexbuffer import read_map
+
+__all__ = [
+    "CUSTOM_OP",
+    "Layer",
+    "Partition",
+    "is_compiled",
+    "placement_of_compiled",
+    "read_payload",
+]
+
+CUSTOM_OP = "edgetpu-custom-op"
+_EXECUTABLE_TYPES = ("STAND_ALONE", "PARAMETER_CACHING", "EXECUTION_ONLY")
+_MAX_EXECUTABLES = 64  # real packages have one or two
+
+
+@dataclass(frozen=True, kw_only=True)
+class Layer:
+    """An input or output of a partition. `shape` is None where the compiler left it out."""
+
+    name: str
+    size_bytes: int
+    shape: tuple[int, ...] | None
+
+    def to_json(self) -> dict[str, Any]:
+        shape = None if self.shape is None else list(self.shape)
+        return {"name": self.name, "size_bytes": self.size_bytes, "shape": shape}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Partition:
+    """One `edgetpu-custom-op`. All sizes in bytes, exactly as stored.
+
+    `on_chip_bytes` are parameters cached in the chip's memory after the first inference,
+    `off_chip_bytes` are sent from the host again with every inference. `instruction_bytes` are
+    those of an inference, without the ones that fill the cache once. Models compiled together share `parameter_caching_token`. `narrow_bytes_per_tile` is the largest of its executables'.
+    """
+
+    operator: int
+    chip: str
+    min_runtime_version: int
+    compiler_version: str
+    executables: tuple[str, ...]
+    on_chip_bytes: int
+    off_chip_bytes: int
+    parameter_caching_token: int
+    instruction_bytes: int
+    scratch_bytes: int
+    narrow_bytes_per_tile: int
+    inputs: tuple[Layer, ...]
+    outputs: tuple[Layer, ...]
+    payload_bytes: int
+
+    def to_json(self) -> dict[str, Any]:
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return plain | {
+            "executables": list(self.executables),
+            "inputs": [layer.to_json() for layer in self.inputs],
+            "outputs": [layer.to_json() for layer in self.outputs],
+        }
+
+
+def is_compiled(facts: ModelFacts) -> bool:
+    """Whether any part of the model is already compiled for an Edge TPU."""
+    return any(op.op == CUSTOM_OP for op in facts.operators())
+
+
+def read_payload(facts: ModelFacts) -> tuple[Partition, ...]:
+    """The Edge TPU partitions in file order; empty for a model that is not compiled.
+
+    Raises CorruptFile when a payload contradicts its format.
+    """
+    return tuple(_partition(op) for op in facts.operators() if op.op == CUSTOM_OP)
+
+
+def _partition(op: Operator) -> Partition:
+    if op.custom_options is None:
+        raise CorruptFile(f"{op.where} has no payload")
+    packages = list(_packages(op))
+    executables = [e for package in packages for e in _executables(package)]
+    if not executables:
+        raise CorruptFile(f"the payload of {op.where} holds no executable")
+    kinds = [_kind(e) for e in executables]
+    runs = [e for e, kind in zip(executables, kinds, strict=True) if kind != "PARAMETER_CACHING"]
+    if not runs:
+        raise CorruptFile(f"the payload of {op.where} holds nothing that can be executed")
+    sizes = [len(e.bytes(6) or b"") for e in executables]
+    cached = sum(s for s, kind in zip(sizes, kinds, strict=True) if kind == "PARAMETER_CACHING")
+    return Partition(
+        operator=op.index,
+        chip=runs[0].string(10) or "",
+        min_runtime_version=max(package.scalar(0, "i32", 0) for package in packages),
+        compiler_version=packages[0].string(4) or "",
+        executables=tuple(kinds),
+        on_chip_bytes=cached,
+        off_chip_bytes=sum(sizes) - cached,
+        parameter_caching_token=runs[0].scalar(14, "u64", 0),
+        instruction_bytes=sum(_instruction_bytes(e) for e in runs),
+        scratch_bytes=sum(e.scalar(4, "i32", 0) for e in executables),
+        narrow_bytes_per_tile=max(e.scalar(12, "i32", 0) for e in executables),
+        inputs=_layers(runs[0], 8),
+        outputs=_layers(runs[0], 9),
+        payload_bytes=len(op.custom_options),
+    )
+
+
+def _packages(op: Operator) -> Iterable[Table]:
+    assert op.custom_options is not None
+    options = read_map(op.custom_options)
+    first, more = options.get("4"), options.get("7")
+    if not isinstance(first, memoryview):
+        raise CorruptFile(f"the payload of {op.where} holds no package")
+    yield Table.root(first, b"DWN1")
+    for data in more if isinstance(more, tuple) else ():
+        if isinstance(data, memoryview):
+            yield Table.root(data, b"DWN1")
+
+
+def _executables(package: Table) -> list[Table]:
+    data = package.bytes(1)
+    if data is None:
+        raise CorruptFile("an Edge TPU package is empty")
+    blobs = Table.root(data).blobs(0)
+    if len(blobs) > _MAX_EXECUTABLES:
+        raise CorruptFile(f"an Edge TPU package claims {len(blobs)} executables")
+    return [Table.root(blob) for blob in blobs]
+
+
+def _kind(executable: Table) -> str:
+    value = executable.scalar(13, "i16", 0)
+    if not 0 <= value < len(_EXECUTABLE_TYPES):
+        raise CorruptFile(f"an Edge TPU executable is of the unknown type {value}")
+    return _EXECUTABLE_TYPES[value]
+
+
+def _instruction_bytes(executable: Table) -> int:
+    return sum(len(chunk.bytes(0) or b"") for chunk in executable.tables(5))
+
+
+def _layers(executable: Table, slot: int) -> tuple[Layer, ...]:
+    return tuple(
+        Layer(
+            name=layer.string(0) or "",
+            size_bytes=layer.scalar(1, "i32", 0),
+            shape=_shape(layer),
+        )
+        for layer in executable.tables(slot)
+    )
+
+
+def _shape(layer: Table) -> tuple[int, ...] | None:
+    """Its dimensions: slot 11 as pairs (first, last), else y, x, z where all three are given.
+
+    Slot 11 and not the schema's 10, since the union before it takes two slots.
+    """
+    if stored := layer.table(11):
+        pairs = stored.scalars(0, "u64")
+        return tuple(int(p >> 32) - int(p & 0xFFFFFFFF) + 1 for p in pairs)
+    sides = tuple(layer.scalar(slot, "i32", 0) for slot in (2, 3, 4))
+    return sides if all(side > 0 for side in sides) else None
+
+
+def placement_of_compiled(compiled: ModelFacts, source: ModelFacts) -> Placement:
+    """Which operations of `source` run on the Edge TPU in `compiled`, with exact parameter bytes.
+
+    The compiler keeps an operation it does not map, under the same output names; all others are
+    inside a partition. `ops` follows the order of `source` (empty where names do not tell the
+    operations apart). Raises ModelError when `compiled` cannot have been made from `source`.
+    """
+    partitions = read_payload(compiled)
+    kept = [op for op in compiled.operators() if op.op != CUSTOM_OP]
+    originals = [op for op in source.operators() if op.op != CUSTOM_OP]
+    extra = Counter(op.op for op in kept) - Counter(op.op for op in originals)
+    if extra:
+        listed = ", ".join(f"{count} {name}" for name, count in sorted(extra.items()))
+        raise ModelError(
+            f"{compiled.path} has operations that {source.path} has not ({listed}): it was not "
+            "compiled from it.",
+            "Give the model that was compiled, or compile it again.",
+        )
+    return Placement(
+        source="compiled_file",
+        ops_total=len(originals),
+        ops_mapped=len(originals) - len(kept),
+        ops_cpu=len(kept),
+        subgraphs=len(partitions),
+        on_chip_bytes=sum(p.on_chip_bytes for p in partitions),
+        off_chip_bytes=sum(p.off_chip_bytes for p in partitions),
+        ops=_op_placements(originals, kept),
+    )
+
+
+def _op_placements(originals: list[Operator], kept: list[Operator]) -> tuple[OpPlacement, ...]:
+    left = Counter(_identity(op) for op in kept)
+    known = Counter(_identity(op) for op in originals)
+    # A name that several source operations share only tells where they run if all share one fate.
+    if any(known[identity] != count for identity, count in left.items()):
+        return ()
+    return tuple(
+        OpPlacement(
+            index=op.index,
+            op=op.op,
+            placement="cpu" if _identity(op) in left else "edgetpu",
+            reason="the compiler left it outside the Edge TPU partition"
+            if _identity(op) in left
+            else "",
+        )
+        for op in originals
+    )
+
+
+def _identity(op: Operator) -> tuple[str, int, tuple[str, ...]]:
+    return op.op, op.subgraph, tuple(tensor.name for tensor in op.outputs)
