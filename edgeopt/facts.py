@@ -7,7 +7,7 @@ known, else the format's own name (a custom operator's code, a Keras layer class
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -127,6 +127,18 @@ class ModelFacts:
 
     @property
     def quantized(self) -> bool:
-        """True when no float weight or activation is left between input and output."""
-        floats = [t for t in self.tensors() if t.dtype in ("float32", "float16", "float64")]
-        return self.format == "tflite" and not floats
+        """True when operations compute on quantized activations: post-training quantization has
+        been done, whatever floats are left at the edges. (Weights alone do not count.)"""
+
+        def integer(tensors: Iterable[Tensor | None]) -> bool:
+            return any(
+                t is not None
+                and not t.constant
+                and t.quantization is not None
+                and t.dtype in ("int8", "uint8", "int16")
+                for t in tensors
+            )
+
+        return self.format == "tflite" and any(
+            integer(op.inputs) and integer(op.outputs) for op in self.operators()
+        )
