@@ -1,0 +1,135 @@
+"""What the accelerator makes of one operation: takes it, leaves it to the CPU, or fails on it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import edgeopt.verify.shape_checks  # noqa: F401 - registers its rules
+from edgeopt.facts import Operator, Tensor
+from edgeopt.findings import Violation
+from edgeopt.profile import HardwareProfile
+from edgeopt.rules import Check, OperationRule
+from edgeopt.verify.checks import CHECKS, uncertain
+from edgeopt.verify.graph import Graph, known_shape
+
+__all__ = ["Judgement", "judge"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Judgement:
+    """`supported`: the accelerator takes it. `reason` and `hint` are empty when it does.
+
+    `fatal` breaks the whole model if the operation is in the partition; `advice` is legal or not
+    certain. `checked` counts the comparisons that could be made.
+    """
+
+    supported: bool
+    reason: str = ""
+    hint: str = ""
+    source: str = ""
+    fatal: tuple[Violation, ...] = ()
+    advice: tuple[Violation, ...] = ()
+    checked: int = 1
+
+
+def judge(op: Operator, graph: Graph, profile: HardwareProfile) -> Judgement:
+    """By the profile's rule for the operation; one that has none runs on the CPU."""
+    rule = profile.operations.get(op.op)
+    remedy = profile.remedies.get(op.op, "")
+    if rule is None or rule.custom != op.custom:
+        what = "custom operation" if op.custom else "operation not supported"
+        return Judgement(supported=False, reason=what, hint=remedy, source=profile.partition.source)
+    for reason in _refusals(op, graph, rule, profile):
+        hint = remedy or ("" if "float" not in reason else "Quantize the model first.")
+        return Judgement(supported=False, reason=reason, hint=hint, source=rule.source, checked=4)
+    return _run_checks(op, graph, rule, remedy)
+
+
+def _refusals(
+    op: Operator, graph: Graph, rule: OperationRule, profile: HardwareProfile
+) -> Iterator[str]:
+    """Why the operation is left to the CPU before any rule of its own is looked at."""
+    types = sorted(_wrong_types(op, graph, rule, profile))
+    if types:
+        yield f"unsupported data type {', '.join(types)}"
+    if rule.max_version is not None and (op.version or 0) > rule.max_version:
+        yield f"version {op.version} is newer than {rule.max_version}"
+    offered = profile.partition.runtime_version
+    if rule.min_runtime is not None and offered is not None and rule.min_runtime > offered:
+        yield f"needs runtime {rule.min_runtime}, the device has {offered}"
+    for tensor in (*graph.inputs(op), *op.outputs):
+        if profile.max_rank is not None and (tensor.rank or 0) > profile.max_rank:
+            yield f"rank {tensor.rank} is above {profile.max_rank}"
+        if not graph.constant(tensor) and _outer_dimensions(tensor, profile.free_inner_dims):
+            shape = list(tensor.shape or ())
+            yield f"shape {shape} exceeds 1 outside its {profile.free_inner_dims} inner dimensions"
+
+
+def _wrong_types(
+    op: Operator, graph: Graph, rule: OperationRule, profile: HardwareProfile
+) -> Iterator[str]:
+    for tensor in graph.inputs(op):
+        if not graph.constant(tensor):
+            if tensor.dtype not in rule.types:
+                yield tensor.dtype
+        elif profile.requires_quantization and tensor.dtype.startswith(("float", "bfloat")):
+            yield tensor.dtype
+    yield from (t.dtype for t in op.outputs if t.dtype not in rule.output_types)
+
+
+def _outer_dimensions(tensor: Tensor, free: int | None) -> bool:
+    shape = known_shape(tensor)
+    return free is not None and shape is not None and any(d > 1 for d in shape[:-free])
+
+
+def _run_checks(op: Operator, graph: Graph, rule: OperationRule, remedy: str) -> Judgement:
+    fatal: list[Violation] = []
+    advice: list[Violation] = []
+    checked = 4  # name, types, version and shape
+    for check in rule.checks:
+        found = CHECKS[check.rule].function(op, graph, check.parameters)
+        if found is None:
+            continue
+        checked += 1
+        doubt = "" if found else uncertain(check, op, graph)
+        if found and check.stage == "support_check":
+            reason = f"{found}; {_required(check)}"
+            hint = remedy or _hint(check)
+            return Judgement(
+                supported=False, reason=reason, hint=hint, source=check.source, checked=checked
+            )
+        if found:
+            (fatal if check.stage == "graph_build" else advice).append(_violation(op, check, found))
+        elif doubt:
+            advice.append(_violation(op, check, f"{doubt}, between what is known to work and not"))
+    return Judgement(
+        supported=True,
+        fatal=tuple(fatal),
+        advice=tuple(advice),
+        checked=checked,
+        source=rule.source,
+    )
+
+
+def _violation(op: Operator, check: Check, found: str) -> Violation:
+    return Violation(
+        constraint=f"operations.{check.rule}",
+        where=op.where,
+        found=found,
+        required=_required(check),
+        hint=_hint(check) or "Change that layer, or expect the tool to refuse it.",
+        source=check.source,
+    )
+
+
+def _required(check: Check) -> str:
+    shown = {
+        name: " or ".join(map(str, value)) if isinstance(value, tuple) else value
+        for name, value in check.parameters.items()
+    }
+    return CHECKS[check.rule].required.format(**shown)
+
+
+def _hint(check: Check) -> str:
+    return check.hint or CHECKS[check.rule].hint
