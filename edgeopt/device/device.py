@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 from typing import Any
@@ -11,6 +12,7 @@ from edgeopt.device.facts import read_facts
 from edgeopt.device.inventory import DeviceSpec
 from edgeopt.device.transport import Transport
 from edgeopt.device.workspace import Workspace
+from edgeopt.errors import DeviceError
 
 __all__ = ["Device", "connect"]
 
@@ -52,7 +54,11 @@ class Device:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self.close()
+        if error is None:
+            return self.close()
+        with suppress(DeviceError):  # what went wrong first is what counts
+            self.close()
+        return None
 
 
 def connect(spec: DeviceSpec, *, timeout_s: float = 15) -> Device:

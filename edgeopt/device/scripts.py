@@ -7,7 +7,7 @@ has 32-bit arithmetic: sizes are counted in kilobytes here and in bytes on the h
 
 from __future__ import annotations
 
-__all__ = ["CLEAN", "MAKE_DIR", "PREPARE", "REMOVE", "SEAL", "SEAL_TREE", "TRIM"]
+__all__ = ["CLEAN", "DISCARD", "MAKE_DIR", "PREPARE", "REMOVE", "SEAL", "SEAL_TREE", "TRIM"]
 
 _PRELUDE = r"""umask 077; LC_ALL=C; export LC_ALL
 h='[0-9a-f]'; h=$h$h$h$h; h=$h$h$h$h; h=$h$h$h$h
@@ -100,6 +100,15 @@ MAKE_DIR = r"""umask 077; cd "$1" && mkdir "$2" """
 # $1 root, then names inside it.
 REMOVE = r"""cd "$1" 2>/dev/null || exit 0
 shift; for e do rm -rf "./$e" || exit 16; done"""
+
+# $1 root, then names inside it; then the folder itself, as far as it is empty. The lock goes with
+# the last entry: whoever else runs here has entries of his own.
+DISCARD = r"""r=$1; cd "$r" 2>/dev/null || exit 0
+shift; for e do rm -rf "./$e" || exit 16; done
+for e in * .*; do case $e in .|..|'*'|'.*'|edgeopt.lock) ;; *) exit 0;; esac; done
+rm -f edgeopt.lock; cd / && rmdir "$r" 2>/dev/null
+[ "$r" = "${HOME:-}/.cache/edgeopt" ] && rmdir "${r%/*}" 2>/dev/null
+exit 0"""
 
 # $1 root, $2 limit in kB, $3 names to keep.
 TRIM = _PRELUDE + r"""cd "$1" || exit 0; keep=$3; evict "$2" """

@@ -155,11 +155,16 @@ class Workspace:
         lines = [line.split() for line in answer.stdout.decode(errors="replace").splitlines()]
         return sum(int(row[4]) for row in lines if len(row) > 4 and row[4].isdigit())
 
-    def close(self) -> None:
-        """Remove what was put with `keep` False, then the oldest entries beyond the limit."""
+    def discard(self) -> None:
+        """Remove what was put with `keep` False; the folder too when nothing else is in it."""
         unwanted, self._unwanted = sorted(self._unwanted), set()
         if unwanted and self._root:
-            self._step(scripts.REMOVE, *unwanted)
+            self._step(scripts.DISCARD, *unwanted)
+            self._used.difference_update(unwanted)
+
+    def close(self) -> None:
+        """Discard, then remove the oldest entries beyond the limit."""
+        self.discard()
         if self._over and self._root:
             self._over = False
             self._step(scripts.TRIM, str(self.limit_bytes // 1024), "")

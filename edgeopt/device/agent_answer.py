@@ -1,0 +1,239 @@
+"""Reads what the agent sent back, trusting nothing: each field is checked before it counts."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+from edgeopt.device.printable import clean_text
+from edgeopt.errors import DeviceError
+
+__all__ = ["SCHEMA", "Answer", "Listener", "OutputFile", "checked", "plain"]
+
+SCHEMA = "edgeopt.agent/1"
+_TYPES = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "float16": 2, "int32": 4}
+_TYPES.update({"uint32": 4, "float32": 4, "int64": 8, "uint64": 8, "float64": 8, "complex64": 8})
+_MAX_NS = 10**16  # 115 days: no clock of ours runs so long
+_CLOCK_SLACK_NS = 1_000_000_000
+
+
+@dataclass
+class Listener:
+    """Takes the agent's stdout as it comes; knows where it is, for progress and for crashes."""
+
+    on_progress: Callable[[str, int, int], None] = lambda phase, done, total: None
+    stage: str = "start"
+    runtime: str = ""
+    lines: dict[str, dict[str, Any]] = field(default_factory=dict)
+    _rest: bytes = b""
+
+    def feed(self, chunk: bytes) -> None:
+        """A raw chunk of stdout. Lines that are not JSON objects of ours are passed over."""
+        *whole, self._rest = (self._rest + chunk).split(b"\n")
+        for line in whole:
+            self._take(line)
+
+    def _take(self, line: bytes) -> None:
+        try:
+            message = json.loads(line, parse_constant=_no_constant)
+        except (ValueError, RecursionError):
+            return
+        if not isinstance(message, dict) or not isinstance(message.get("event"), str):
+            return
+        event = message["event"]
+        if event == "stage":
+            self.stage = clean_text(str(message.get("stage")), 40)
+            self.runtime = clean_text(str(message.get("runtime") or self.runtime), 40)
+        elif event == "progress":
+            done, total = message.get("done"), message.get("total")
+            if isinstance(done, int) and isinstance(total, int):
+                self.on_progress(clean_text(str(message.get("phase")), 40), done, total)
+        else:
+            self.lines.setdefault(event, message)
+
+
+@dataclass(frozen=True, kw_only=True)
+class OutputFile:
+    """The raw outputs' layout: per sample, per output, (dtype, shape)."""
+
+    layout: tuple[tuple[tuple[str, tuple[int, ...]], ...], ...]
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Answer:
+    """A `result` line that passed every check."""
+
+    runtime: str
+    runtime_version: str | None
+    accelerator: str
+    model_sha256: str
+    init_ns: int
+    first_ns: int | None
+    warmup_ns: tuple[int, ...]
+    samples_ns: tuple[int, ...]
+    peak_rss_bytes: int | None
+    conditions: dict[str, Any]
+    facts: dict[str, Any]
+    outputs: OutputFile | None
+
+
+def checked(
+    message: dict[str, Any],
+    *,
+    device: str,
+    model_sha256: str,
+    accelerator: str,
+    runs: int,
+    warmup: int,
+    samples: int,
+    elapsed_ns: int,
+) -> Answer:
+    """The result as it was asked for. Raises DeviceError naming the first field that is not.
+
+    `elapsed_ns` is the host's own time around the run: no sum of samples may exceed it.
+    """
+    return _Checks(device, message).answer(
+        model_sha256=model_sha256,
+        accelerator=accelerator,
+        runs=runs,
+        warmup=warmup,
+        samples=samples,
+        elapsed_ns=elapsed_ns,
+    )
+
+
+class _Checks:
+    def __init__(self, device: str, message: dict[str, Any]) -> None:
+        self.device = device
+        self.message = message
+
+    def answer(
+        self,
+        *,
+        model_sha256: str,
+        accelerator: str,
+        runs: int,
+        warmup: int,
+        samples: int,
+        elapsed_ns: int,
+    ) -> Answer:
+        self._equal("model_sha256", model_sha256)
+        self._equal("accelerator", accelerator)
+        times = self._times("samples_ns", runs), self._times("warmup_ns", warmup)
+        first = self._time("first_ns") if runs else None
+        if sum(times[0]) + sum(times[1]) + (first or 0) > elapsed_ns + _CLOCK_SLACK_NS:
+            self._refuse("samples_ns", "more time than passed here: its clock is wrong")
+        return Answer(
+            runtime=self._text("runtime") or self._refuse("runtime", "nothing"),
+            runtime_version=self._text("runtime_version"),
+            accelerator=accelerator,
+            model_sha256=model_sha256,
+            init_ns=self._time("init_ns"),
+            first_ns=first,
+            warmup_ns=times[1],
+            samples_ns=times[0],
+            peak_rss_bytes=self._size("peak_rss_bytes"),
+            conditions=self._table("conditions"),
+            facts=self._table("facts"),
+            outputs=self._outputs(samples),
+        )
+
+    def _refuse(self, key: str, found: str) -> NoReturn:
+        raise DeviceError(
+            f"{self.device} sent back an answer that cannot be used: {key} is {found}.",
+            "The run is not counted. Try again; if it repeats, look for what else writes there.",
+        )
+
+    def _equal(self, key: str, wanted: str) -> None:
+        if self.message.get(key) != wanted:
+            self._refuse(key, f"{_short(self.message.get(key))} instead of {wanted!r}")
+
+    def _time(self, key: str) -> int:
+        value = self.message.get(key)
+        if not _whole(value, 1, _MAX_NS):
+            self._refuse(key, _short(value))
+        return int(value)  # type: ignore[arg-type] # _whole has seen it
+
+    def _times(self, key: str, count: int) -> tuple[int, ...]:
+        values = self.message.get(key)
+        if not isinstance(values, list) or len(values) != count:
+            self._refuse(key, f"not {count} numbers")
+        for value in values:
+            if not _whole(value, 1, _MAX_NS):
+                self._refuse(key, f"made of {_short(value)}")
+        return tuple(values)
+
+    def _text(self, key: str) -> str | None:
+        value = self.message.get(key)
+        if value is not None and not isinstance(value, str):
+            self._refuse(key, _short(value))
+        return clean_text(value, 100) if value else None
+
+    def _size(self, key: str) -> int | None:
+        value = self.message.get(key)
+        if value is not None and not _whole(value, 1, 1 << 50):
+            self._refuse(key, _short(value))
+        return value
+
+    def _table(self, key: str) -> dict[str, Any]:
+        value = self.message.get(key)
+        if not isinstance(value, dict):
+            self._refuse(key, _short(value))
+        return {str(clean_text(k, 100)): plain(v, 6) for k, v in value.items()}
+
+    def _outputs(self, samples: int) -> OutputFile | None:
+        found = self.message.get("outputs")
+        if not samples:
+            return None
+        if not isinstance(found, dict) or not isinstance(found.get("layout"), list):
+            self._refuse("outputs", _short(found))
+        layout = tuple(self._sample(row) for row in found["layout"])
+        size = sum(_TYPES[kind] * math.prod(shape) for row in layout for kind, shape in row)
+        if len(layout) != samples or not all(layout):
+            self._refuse("outputs", f"for {len(layout)} samples instead of {samples}")
+        if found.get("size_bytes") != size or not isinstance(found.get("sha256"), str):
+            self._refuse("outputs", "of another size than its layout")
+        return OutputFile(layout=layout, sha256=found["sha256"], size_bytes=size)
+
+    def _sample(self, row: Any) -> tuple[tuple[str, tuple[int, ...]], ...]:
+        if not isinstance(row, list) or len(row) > 1000:
+            self._refuse("outputs", _short(row))
+        items = []
+        for item in row:
+            kind = item.get("dtype") if isinstance(item, dict) else None
+            shape = item.get("shape") if isinstance(item, dict) else None
+            if kind not in _TYPES or not isinstance(shape, list) or len(shape) > 16:
+                self._refuse("outputs", _short(item))
+            if not all(_whole(d, 0, 1 << 31) for d in shape):
+                self._refuse("outputs", _short(item))
+            items.append((str(kind), tuple(shape)))
+        return tuple(items)
+
+
+def _whole(value: Any, low: int, high: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
+
+
+def plain(value: Any, depth: int) -> Any:
+    """Plain JSON with its text made safe; what is nested deeper than we ever send is dropped."""
+    if isinstance(value, str):
+        return clean_text(value, 500)
+    if isinstance(value, list):
+        return [plain(v, depth - 1) for v in value[:4096]] if depth else None
+    if isinstance(value, dict):
+        pairs = list(value.items())[:4096]
+        return {clean_text(k, 100): plain(v, depth - 1) for k, v in pairs} if depth else None
+    return value
+
+
+def _short(value: Any) -> str:
+    return clean_text(repr(value), 60)
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"{text} is not JSON")

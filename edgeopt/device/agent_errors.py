@@ -1,0 +1,117 @@
+"""What went wrong in the agent, as the person who must act should read it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from edgeopt.device.device import Device
+from edgeopt.device.edgetpu_state import read_state
+from edgeopt.device.printable import clean_text, tail
+from edgeopt.errors import DeviceError, EdgeoptError, InputError, ModelError
+
+__all__ = ["crash", "explained"]
+
+_MATCHING = (
+    "Use a libedgetpu built for that runtime (github.com/feranick/libedgetpu), or the pair of"
+    " libedgetpu 16.0 and tflite_runtime 2.5."
+)
+# 128 + signal, as a shell reports it.
+_SIGNALS = {
+    132: ("SIGILL: an instruction its processor does not have", "Install the wheel for that CPU."),
+    134: ("SIGABRT: the runtime gave up", "Its last words are in the message."),
+    135: ("SIGBUS: bad memory or a truncated file", "Check the storage and memory there."),
+    136: ("SIGFPE: an arithmetic fault in the runtime", "The model may be damaged: inspect it."),
+    137: (
+        "killed from outside, usually for want of memory (OOM)",
+        "Free memory there (dmesg names who was killed), or use a smaller model.",
+    ),
+    139: (
+        "SIGSEGV: a crash in native code",
+        "The model may be damaged or too new for that runtime: inspect it, or upgrade the runtime.",
+    ),
+    142: ("SIGALRM: still running past its deadline", "Raise the timeout or lower --runs."),
+}
+
+
+def explained(message: dict[str, Any], device: Device, python: str) -> EdgeoptError:
+    """The error for an `error` line of the agent."""
+    code = str(message.get("code"))
+    text = clean_text(str(message.get("text")), 600).strip().rstrip(".")
+    name = device.transport.name
+    if code == "no_runtime":
+        return _no_runtime(message, device, python)
+    if code == "edgetpu_open":
+        why, hint = read_state(device.transport).explain()
+        return DeviceError(f"The Edge TPU of {name} does not open: {why}.", hint)
+    if code == "edgetpu_library":
+        return DeviceError(
+            f"{name} cannot load the Edge TPU library: {text}.",
+            "Install libedgetpu1-std there (coral.ai/software, or github.com/feranick/libedgetpu).",
+        )
+    if code == "edgetpu_mismatch":
+        return DeviceError(f"{name} has libedgetpu 16.0 with {text}, which crashes.", _MATCHING)
+    if code == "busy":
+        return DeviceError(f"{name} is busy: {text}.", "Wait for it, or end it there.")
+    if code == "model_hash":
+        return DeviceError(
+            f"{name} reads another model than was sent (sha256 {text}).", "Check its storage."
+        )
+    if code == "inputs":
+        return InputError(f"The samples do not fit the model: {text}.", "See edgeopt inspect.")
+    if code in ("compiled", "not_compiled", "accelerator"):
+        return ModelError(f"On {name}: {text}.", "Choose the target that the model is made for.")
+    if code == "load":
+        return _load(name, text)
+    return DeviceError(f"The run on {name} failed: {text}.", "Try edgeopt devices doctor.")
+
+
+def _load(name: str, text: str) -> EdgeoptError:
+    if "Didn't find op for builtin opcode" in text:
+        return DeviceError(
+            f"The runtime on {name} is too old for this model: {text}.",
+            "Upgrade it there: python3 -m pip install --upgrade ai-edge-litert.",
+        )
+    if "Unsupported data type in custom op handler" in text:
+        return DeviceError(f"The libedgetpu of {name} is of another build: {text}.", _MATCHING)
+    if "MemoryError" in text:
+        return DeviceError(f"{name} has too little memory for this model.", "Use a smaller one.")
+    return ModelError(f"The runtime on {name} cannot load the model: {text}.", "Inspect the model.")
+
+
+def _no_runtime(message: dict[str, Any], device: Device, python: str) -> DeviceError:
+    facts = message.get("facts")
+    tried = facts.get("tried", {}) if isinstance(facts, dict) else {}
+    said = "; ".join(f"{k}: {clean_text(str(v), 100)}" for k, v in list(tried.items())[:5])
+    arch = device.facts().get("arch")
+    package = "ai-edge-litert"
+    if arch in ("armv7l", "armv6l"):  # there is no 32-bit wheel of ai-edge-litert
+        package = "tflite-runtime 'numpy<2'"
+    return DeviceError(
+        f"{device.transport.name} has no runtime that {python} could import ({said}).",
+        f"On that machine ({arch}): {python} -m pip install {package}. A virtual environment's"
+        " Python is named with `python` in devices.toml.",
+        details={"reason": "no_runtime", "tried": [clean_text(str(k), 40) for k in tried]},
+    )
+
+
+def crash(
+    exit_code: int, stderr: bytes, *, name: str, python: str, stage: str, accelerator: str
+) -> DeviceError:
+    """The error for an agent that ended without an answer."""
+    said = tail(stderr)
+    words = f" It said: {said}." if said else ""
+    if exit_code in (126, 127):
+        return DeviceError(
+            f"{name} cannot run {python}.{words}",
+            "Install Python 3.7 or later there, or name it with `python` in devices.toml.",
+        )
+    what, hint = _SIGNALS.get(exit_code, (f"exit code {exit_code}", ""))
+    if exit_code == 139 and accelerator == "edgetpu":
+        hint = "A libedgetpu of another build than the runtime does this. " + _MATCHING
+    if "SyntaxError" in said:
+        hint = f"{python} there is older than Python 3.7: name a newer one in devices.toml."
+    return DeviceError(
+        f"The run on {name} ended during {stage}: {what}.{words}",
+        hint,
+        details={"exit_code": exit_code, "stage": stage},
+    )

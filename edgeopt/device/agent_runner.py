@@ -1,0 +1,256 @@
+"""Runs a model through the on-device agent: push, run under a deadline, check the answer."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeopt.artifact import hash_path
+from edgeopt.device.agent_answer import SCHEMA, Answer, Listener, checked, plain
+from edgeopt.device.agent_errors import crash, explained
+from edgeopt.device.conditions import changed_conditions
+from edgeopt.device.device import Device
+from edgeopt.device.edgetpu_state import read_state
+from edgeopt.device.printable import clean_text
+from edgeopt.device.run import RunRequest, RunResult
+from edgeopt.device.sample_files import read_outputs, write_inputs
+from edgeopt.device.transport import Completed
+from edgeopt.errors import DeviceError, InputError
+from edgeopt.progress import Progress
+
+__all__ = ["probe", "run"]
+
+_AGENT = Path(__file__).with_name("agent.py")
+_SEED = 20_240_229
+_RUNTIMES = {
+    "cpu": ("ai_edge_litert", "tflite_runtime", "tensorflow"),
+    # pycoral and tflite_runtime are what libedgetpu is built and tested for
+    "edgetpu": ("pycoral", "tflite_runtime", "ai_edge_litert"),
+}
+_OPTIONS = ("runtime", "interpreter", "edgetpu_device")
+_LOCK_WAIT_S = 120.0
+_PULL_S = 300.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Placed:
+    agent: str
+    model: str
+    sent_bytes: int
+    inputs: dict[str, Any] | None
+
+
+def run(device: Device, request: RunRequest, progress: Progress) -> RunResult:
+    """Measure `request` on `device`; the answer is checked field by field.
+
+    Raises DeviceError (no runtime, crash, deadline, implausible answer), ModelError (the runtime
+    refuses the model, or it is for another accelerator), InputError (samples that do not fit).
+    With `keep` False nothing of the run stays on the device, whatever happens.
+    """
+    _validate(request)
+    with _discarding(device, request.keep), tempfile.TemporaryDirectory() as folder:
+        placed = _place(device, request, progress, Path(folder))
+        with device.workspace.run_dir() as run_dir:
+            remote = f"{run_dir}/outputs" if request.inputs and request.want_outputs else None
+            message = _message(device, request, placed, remote)
+            answer, log = _execute(device, request, placed.agent, message, progress)
+            local = Path(folder) / "outputs"
+            if remote and answer.outputs:
+                device.transport.pull(remote, local, timeout_s=_PULL_S)
+        outputs = read_outputs(local, answer.outputs, _name(device)) if answer.outputs else None
+    return _result(device, answer, outputs, placed.sent_bytes, log)
+
+
+def probe(device: Device) -> dict[str, Any]:
+    """What the agent finds there: `runtimes` (name to version), `facts`, `readings`."""
+    agent = device.workspace.put(_AGENT, sha256=hash_path(_AGENT), suffix=".py")
+    names = list(dict.fromkeys(name for group in _RUNTIMES.values() for name in group))
+    message = {"mode": "probe", "runtimes": names, "deadline_s": 60}
+    listener = Listener()
+    done = _start(device, agent.path, message, 60, listener)
+    if "probe" not in listener.lines:
+        raise _failure(device, done, listener, "cpu")
+    return {key: plain(value, 4) for key, value in listener.lines["probe"].items()}
+
+
+def _validate(request: RunRequest) -> None:
+    unknown = sorted(set(request.options) - set(_OPTIONS))
+    if unknown:
+        raise InputError(
+            f"The agent has no option {unknown[0]!r}.", f"Known: {', '.join(_OPTIONS)}."
+        )
+    if request.accelerator not in _RUNTIMES:
+        raise InputError(
+            f"The Python runtimes cannot use {request.accelerator!r} as accelerator.",
+            "Use the benchmark_model runtime for a GPU.",
+        )
+    if request.runs < 0 or request.warmup < 0 or request.threads < 1 or request.timeout_s <= 0:
+        raise InputError(
+            "runs and warmup count from 0, threads from 1, the timeout is above 0.", "Correct them."
+        )
+    if not request.runs and not request.inputs:
+        raise InputError("There is nothing to run: no runs and no samples.", "Give --runs.")
+
+
+@contextmanager
+def _discarding(device: Device, keep: bool) -> Iterator[None]:
+    """Without `keep`, leave nothing: on success, on errors and on Ctrl-C."""
+    try:
+        yield
+    except BaseException:
+        with suppress(DeviceError):  # what went wrong first is what counts
+            device.workspace.discard()
+        raise
+    if not keep:
+        device.workspace.discard()
+
+
+def _place(device: Device, request: RunRequest, progress: Progress, folder: Path) -> _Placed:
+    space, keep = device.workspace, request.keep
+    size = request.model.stat().st_size
+    progress.stage(f"Send to {_name(device)}", size, "B")
+    agent = space.put(_AGENT, sha256=hash_path(_AGENT), suffix=".py", keep=keep)
+    model = space.put(
+        request.model,
+        sha256=request.sha256,
+        suffix=request.model.suffix if request.model.suffix == ".tflite" else ".model",
+        on_bytes=lambda sent: progress.advance(sent, size),
+        keep=keep,
+    )
+    inputs = None
+    if request.inputs:
+        file = folder / "inputs"
+        sha256, layout = write_inputs(request.inputs, file)
+        path = space.put(file, sha256=sha256, suffix=".inputs", keep=keep).path
+        inputs = {"path": path, "sha256": sha256, "layout": layout}
+    return _Placed(agent=agent.path, model=model.path, sent_bytes=model.sent_bytes, inputs=inputs)
+
+
+def _message(
+    device: Device, request: RunRequest, placed: _Placed, outputs: str | None
+) -> dict[str, Any]:
+    edgetpu = request.accelerator == "edgetpu"
+    wanted = request.options.get("interpreter")
+    return {
+        "mode": "run",
+        "model": placed.model,
+        "model_sha256": request.sha256,
+        "accelerator": request.accelerator,
+        "threads": request.threads,
+        "warmup": request.warmup,
+        "runs": request.runs,
+        "inputs": placed.inputs,
+        "outputs": outputs,
+        "runtimes": [wanted] if wanted else list(_RUNTIMES[request.accelerator]),
+        "edgetpu_device": request.options.get("edgetpu_device"),
+        "libedgetpu": read_state(device.transport).package if edgetpu else None,
+        "seed": _SEED,
+        "deadline_s": request.timeout_s,
+        # only what is timed must have the board to itself
+        "lock": f"{device.workspace.root}/edgeopt.lock" if request.runs else None,
+        "lock_wait_s": min(_LOCK_WAIT_S, request.timeout_s / 2),
+    }
+
+
+def _execute(
+    device: Device, request: RunRequest, agent: str, message: dict[str, Any], progress: Progress
+) -> tuple[Answer, str]:
+    listener = Listener()
+    progress.stage(f"Run on {_name(device)}", request.runs or len(request.inputs), "runs")
+
+    def on_progress(phase: str, done: int, total: int) -> None:
+        if phase in ("samples", "outputs"):
+            progress.advance(done, total)
+
+    listener.on_progress = on_progress
+    start = time.monotonic_ns()
+    done = _start(device, agent, message, request.timeout_s, listener)
+    elapsed_ns = time.monotonic_ns() - start
+    if "result" not in listener.lines or done.exit_code != 0:
+        raise _failure(device, done, listener, request.accelerator)
+    answer = checked(
+        listener.lines["result"],
+        device=_name(device),
+        model_sha256=request.sha256,
+        accelerator=request.accelerator,
+        runs=request.runs,
+        warmup=request.warmup,
+        samples=len(request.inputs) if message["outputs"] else 0,
+        elapsed_ns=elapsed_ns,
+    )
+    return answer, clean_text(done.stderr[-16_000:].decode(errors="replace"), 16_000)
+
+
+def _start(
+    device: Device, agent: str, message: dict[str, Any], timeout_s: float, listener: Listener
+) -> Completed:
+    try:
+        done = device.transport.run(
+            [_python(device), "-B", agent],  # -B: no __pycache__ stays behind
+            timeout_s=timeout_s,
+            stdin=json.dumps(message).encode(),
+            on_stdout=listener.feed,
+        )
+    except DeviceError as error:
+        if "timeout_s" not in error.details:
+            raise
+        raise DeviceError(
+            f"The run on {_name(device)} did not end within {timeout_s:g} s (it was in:"
+            f" {listener.stage}) and was killed.",
+            "Raise the timeout, lower --runs, or look at what else that board does.",
+            details={**error.details, "stage": listener.stage},
+        ) from error
+    hello = listener.lines.get("hello")
+    if hello is not None and hello.get("schema") != SCHEMA:
+        raise DeviceError(f"{_name(device)} answered in another schema.", "Try again.")
+    return done
+
+
+def _failure(device: Device, done: Completed, listener: Listener, accelerator: str) -> Exception:
+    if "error" in listener.lines:
+        return explained(listener.lines["error"], device, _python(device))
+    return crash(
+        done.exit_code,
+        done.stderr,
+        name=_name(device),
+        python=_python(device),
+        stage=f"{listener.stage} ({listener.runtime})" if listener.runtime else listener.stage,
+        accelerator=accelerator,
+    )
+
+
+def _result(device: Device, answer: Answer, outputs: Any, sent_bytes: int, log: str) -> RunResult:
+    before, after = (answer.conditions.get(key) for key in ("before", "after"))
+    both = isinstance(before, dict) and isinstance(after, dict)
+    return RunResult(
+        runtime=answer.runtime,
+        runtime_version=answer.runtime_version,
+        accelerator=answer.accelerator,
+        model_sha256=answer.model_sha256,
+        warmup_ns=answer.warmup_ns,
+        samples_ns=answer.samples_ns,
+        first_ns=answer.first_ns,
+        init_ns=answer.init_ns,
+        peak_rss_bytes=answer.peak_rss_bytes,
+        outputs=outputs,
+        facts={**answer.facts, **device.facts()},
+        conditions=answer.conditions,
+        invalid_reasons=changed_conditions(before or {}, after or {}) if both else (),
+        sent_bytes=sent_bytes,
+        log=log,
+    )
+
+
+def _python(device: Device) -> str:
+    return device.spec.python or (sys.executable if device.spec.kind == "local" else "python3")
+
+
+def _name(device: Device) -> str:
+    return device.transport.name

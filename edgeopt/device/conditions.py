@@ -1,0 +1,76 @@
+"""Was the board in the same state before and after? Pure: readings in, reasons out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from itertools import chain
+from typing import Any
+
+__all__ = ["changed_conditions"]
+
+# Raspberry Pi firmware, `vcgencmd get_throttled`: bits 0 to 3 are now, 16 to 19 since boot.
+_PI_BITS = {
+    0: "under-voltage",
+    1: "frequency capped",
+    2: "throttled",
+    3: "soft temperature limit",
+}
+
+
+def changed_conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
+    """Why a run between these readings must not be believed; empty when nothing speaks against it.
+
+    What a board does not tell cannot be judged and gives no reason.
+    """
+    reasons = chain(
+        _throttled(before, after), _cpu(before, after), _cooling(before, after), _apex(after)
+    )
+    return tuple(reasons)
+
+
+def _throttled(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    old, new = before.get("throttled_bits"), after.get("throttled_bits")
+    if not isinstance(old, int) or not isinstance(new, int):
+        return
+    for bit, name in _PI_BITS.items():
+        now = (new >> bit) & 1 or (old >> bit) & 1
+        since = (new >> (bit + 16)) & ~(old >> (bit + 16)) & 1
+        if now or since:
+            yield f"the board reports: {name} (get_throttled {old:#x} before, {new:#x} after)"
+
+
+def _cpu(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    for key, text in (
+        ("governor", "the frequency governor changed"),
+        ("limit_frequency_khz", "the frequency limit changed"),
+    ):
+        old, new = before.get(key), after.get(key)
+        if isinstance(old, list) and isinstance(new, list) and old != new:
+            yield f"{text} from {_spread(old)} to {_spread(new)}"
+    old, new = before.get("throttle_count"), after.get("throttle_count")
+    if isinstance(old, list) and isinstance(new, list) and old != new:
+        yield "the processor throttled (core_throttle_count rose)"
+
+
+def _spread(values: list[Any]) -> str:
+    return "/".join(dict.fromkeys(str(value) for value in values))
+
+
+def _cooling(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    old, new = before.get("cooling"), after.get("cooling")
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return
+    for name, state in new.items():
+        kind = name.lower()
+        slows = "cpu" in kind or "processor" in kind  # a fan that spins up slows nothing
+        if slows and isinstance(state, int) and state > int(old.get(name) or 0):
+            yield f"the kernel slowed the processor to cool it ({name}: {state})"
+
+
+def _apex(after: Mapping[str, Any]) -> Iterator[str]:
+    now, trip = after.get("apex_temperature_millic"), after.get("apex_trip_millic")
+    if isinstance(now, int) and isinstance(trip, int) and now >= trip > 0:
+        yield (
+            f"the Edge TPU is at {now / 1000:.0f} degC, where it steps its clock down"
+            f" ({trip / 1000:.0f} degC)"
+        )

@@ -1,0 +1,49 @@
+"""Choose the runtime and run; the host's own reference outputs; cleaning a device."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import replace
+
+from edgeopt import registry
+from edgeopt.device.device import Device, connect
+from edgeopt.device.inventory import DeviceSpec
+from edgeopt.device.run import RunRequest, RunResult
+from edgeopt.progress import Progress, Silent
+
+__all__ = ["clean", "host_outputs", "run"]
+
+_DEFAULT_RUNTIME = "litert"
+
+
+def run(
+    device: Device, request: RunRequest, progress: Progress, runtime: str | None = None
+) -> RunResult:
+    """Run `request` with a runtime of the registry.
+
+    `runtime` beats `request.options["runtime"]`, which beats the device's own; "litert" is the
+    default. Raises InputError for an unknown runtime, and what the runtime raises.
+    """
+    name = runtime or request.options.get("runtime") or device.spec.runtime or _DEFAULT_RUNTIME
+    result: RunResult = registry.load("runtimes", name)(device, request, progress)
+    return result
+
+
+def host_outputs(request: RunRequest, progress: Progress | None = None) -> RunResult:
+    """The reference outputs for parity: the same agent, on this machine's CPU, nothing timed.
+
+    The model runs in a process of its own: a malformed one crashes there and not here. Raises what
+    `run` raises; `samples_ns` is empty.
+    """
+    with tempfile.TemporaryDirectory(prefix="edgeopt-host-") as folder:
+        spec = DeviceSpec(name="this machine", kind="local", workdir=folder)
+        wanted = replace(
+            request, accelerator="cpu", runs=0, warmup=0, want_outputs=True, options={}
+        )
+        with connect(spec) as host:
+            return run(host, wanted, progress or Silent(), _DEFAULT_RUNTIME)
+
+
+def clean(device: Device) -> int:
+    """Remove everything edgeopt put on the device. Returns the bytes freed."""
+    return device.workspace.clean()
