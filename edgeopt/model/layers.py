@@ -86,7 +86,7 @@ class _Reader:
         site = Site(
             kind=kind, name=place.prefix.rstrip("/"), config={}, arrays=place.weights.arrays()
         )
-        return self.emitter.custom(site, sources, None)
+        return self.emitter.custom(site, sources)
 
     def _sequential(
         self,
