@@ -1,0 +1,196 @@
+"""Dataset: the user's samples, labels and preprocessing, fitted to a model's inputs."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeopt.errors import InputError
+from edgeopt.facts import Tensor
+from edgeopt.preprocess import Preprocess
+from edgeopt.sources import Arrays, Images, Source
+from edgeopt.user_function import Function
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from edgeopt.fitting import Fit
+
+__all__ = ["Dataset", "Preprocess", "load_dataset", "match"]
+
+_KINDS = (
+    "DATA is a folder of images, an .npz (NAME.npz:X,Y names its arrays), an .npy or "
+    "MODULE:FUNCTION."
+)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dataset:
+    """Samples of one array per model input, without the batch axis. `notes` are for the user."""
+
+    spec: str
+    source: Source = field(repr=False)
+    preprocess: Preprocess
+    fits: tuple[Fit, ...] = ()
+    order: tuple[int, ...] = ()
+    notes: tuple[str, ...] = ()
+
+    def __len__(self) -> int:
+        """How many samples there are (a function's are drawn to the end to know)."""
+        return len(self.source)
+
+    def samples(self, limit: int | None = None) -> Iterator[tuple[NDArray[Any], ...]]:
+        """The first `limit` samples in the order of `labels`, preprocessed.
+
+        Raises InputError for a sample that cannot be read, holds NaN or infinity, or does not fit.
+        """
+        count = self._count(limit)
+        for index in range(count):
+            yield self._sample(index)
+
+    def spread(self, limit: int) -> Iterator[tuple[NDArray[Any], ...]]:
+        """`limit` samples at even distances over the whole set: what calibration wants, since
+        stored sets are often sorted by class. A function gives its first ones."""
+        count = self._count(limit)
+        total = count if isinstance(self.source, Function) else len(self)
+        for step in range(count):
+            yield self._sample(step * total // count)
+
+    def count(self, limit: int) -> int:
+        """How many samples `spread(limit)` yields."""
+        return self._count(limit)
+
+    def _count(self, limit: int | None) -> int:
+        if isinstance(self.source, Function):
+            have = self.source.draw(limit)
+        else:
+            have = len(self.source)
+        return have if limit is None else min(limit, have)
+
+    def _sample(self, index: int) -> tuple[NDArray[Any], ...]:
+        from edgeopt.fitting import finished
+
+        raw = self.source.take(index)
+        raw = tuple(raw[i] for i in self.order) if self.order else raw
+        where = f"sample {index} of {self.spec}"
+        fits: Sequence[Fit | None] = self.fits or [None] * len(raw)
+        return tuple(
+            finished(value, self.preprocess, fit, where)
+            for value, fit in zip(raw, fits, strict=True)
+        )
+
+    @property
+    def labels(self) -> NDArray[np.int64] | None:
+        """Class numbers, one a sample in the order of `samples`, None when there are none.
+
+        Raises InputError when the stored labels are not class numbers.
+        """
+        return self.source.labels()
+
+    def match(self, inputs: Sequence[Tensor]) -> Dataset:
+        """This set fitted to a model's inputs; images are resized to the input, which is noted.
+
+        Raises InputError when shapes, types or names cannot be brought together.
+        """
+        from edgeopt.fitting import fit_inputs
+
+        order, fits, notes = fit_inputs(self, tuple(inputs))
+        notes = tuple(dict.fromkeys((*self.notes, *notes)))
+        return replace(self, order=order, fits=fits, notes=notes)
+
+    def digest(self) -> str:
+        """sha256 over the stored content and every step applied to it: a cache key's part."""
+        steps = json.dumps(
+            [self.preprocess.to_json(), [f.to_json() for f in self.fits], self.order]
+        )
+        return hashlib.sha256(f"{self.source.digest()} {steps}".encode()).hexdigest()
+
+    def describe(self) -> dict[str, Any]:
+        """For the report: what the data is and what is done to it; plain JSON values."""
+        counted = self.source.draw(1) if isinstance(self.source, Function) else None
+        labelled = getattr(self.source, "classes", None)
+        return {
+            "data": self.spec,
+            "kind": self.source.kind,
+            "samples": None if counted else len(self),
+            "classes": len(labelled) if labelled else None,
+            "preprocess": self.preprocess.to_json(),
+            "fitted": [f.to_json() for f in self.fits],
+            "notes": list(self.notes),
+        }
+
+
+def match(dataset: Dataset, inputs: tuple[Tensor, ...]) -> Dataset:
+    """`dataset.match(inputs)`."""
+    return dataset.match(inputs)
+
+
+def load_dataset(
+    spec: str, *, preprocess: Preprocess | None = None, base: Path | None = None
+) -> Dataset:
+    """The data set that `spec` names; relative names start at `base` (the working folder).
+
+    Raises InputError when it is missing, empty, unreadable or hostile.
+    """
+    source = _source(spec, base or Path.cwd())
+    steps = preprocess or Preprocess()
+    several = not isinstance(source, Images) and len(source.take(0)) > 1
+    if several and not steps.empty:
+        raise InputError(
+            f"{spec} has several arrays a sample: --preprocess cannot say which it is for.",
+            "Store the arrays as the model takes them, or use MODULE:FUNCTION.",
+        )
+    return Dataset(spec=spec, source=source, preprocess=steps)
+
+
+def _source(spec: str, base: Path) -> Source:
+    if not spec.strip() or "\0" in spec:
+        raise InputError("The name of the data is empty.", _KINDS)
+    path = base / Path(spec).expanduser()
+    if _exists(path):
+        return _stored(path, ())
+    left, colon, right = spec.rpartition(":")
+    if colon and left.lower().endswith(".npz"):
+        return _named_arrays(base / Path(left).expanduser(), right)
+    if colon and left.lower().endswith(".npy"):
+        raise InputError(
+            f"{left} holds one array: it has no names to choose from.", "Leave out the colon."
+        )
+    if colon and right.isidentifier() and (left.endswith(".py") or re.fullmatch(r"[\w.]+", left)):
+        return Function(spec, base)
+    raise InputError(f"There is no data at {spec}.", _KINDS)
+
+
+def _exists(path: Path) -> bool:
+    try:
+        return path.exists()
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.", _KINDS) from error
+
+
+def _stored(path: Path, names: tuple[str, ...]) -> Source:
+    try:
+        if path.is_dir():
+            return Images(path)
+        if path.suffix.lower() in (".npz", ".npy"):
+            return Arrays(path, names)
+    except PermissionError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror}.") from error
+    raise InputError(f"{path} is not a kind of data that edgeopt reads.", _KINDS)
+
+
+def _named_arrays(path: Path, names: str) -> Source:
+    if not _exists(path):
+        raise InputError(f"There is no file {path}.", _KINDS)
+    wanted = tuple(name.strip() for name in names.split(","))
+    if not all(wanted) or len(wanted) > 2:
+        raise InputError(
+            f"{path.name}:{names} must name one or two arrays.", f"Write {path.name}:X,Y."
+        )
+    return _stored(path, wanted)

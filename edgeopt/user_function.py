@@ -1,0 +1,195 @@
+"""A user's own sample function as a data source: `module:function` or `file.py:function`.
+
+Samples are kept as they are drawn, so that a generator that answers differently every time still
+gives one data set: what is hashed is what is used.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib
+import importlib.util
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeopt.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Function"]
+
+_DIGEST_SAMPLES = 200
+_LARGEST_BYTES = 2 << 30
+
+
+class Function:
+    """Samples from calling `function()`: arrays, dictionaries by input name, lists or tuples of
+    arrays, each alone or as (sample, class number)."""
+
+    kind = "function"
+
+    def __init__(self, spec: str, base: Path) -> None:
+        self.spec = spec
+        self._samples: list[tuple[NDArray[Any], ...]] = []
+        self._labels: list[int] = []
+        self._bytes = 0
+        self.names: tuple[str, ...] = ()
+        self._done = False
+        self._stream = self._start(base)
+        if not self.draw(1):
+            raise InputError(f"{spec} yields no samples.", "Give at least 10; 100 are better.")
+
+    def _start(self, base: Path) -> Iterator[Any]:
+        module, _, name = self.spec.rpartition(":")
+        with self._users_code(), _importable(base):
+            function = getattr(_module(module, base), name, None)
+        if not callable(function):
+            raise InputError(f"{module} has no function named {name!r}.")
+        with self._users_code(), _importable(base):
+            result = function()
+        if not isinstance(result, Iterable) or isinstance(result, (str, bytes)):
+            raise InputError(
+                f"{self.spec} returned {type(result).__name__}, which cannot be iterated.",
+                "Yield samples: one array per model input, without the batch axis.",
+            )
+        return iter(result)
+
+    @contextmanager
+    def _users_code(self) -> Iterator[None]:
+        """Name the user's file and line when their code fails."""
+        try:
+            yield
+        except (Exception, SystemExit) as error:
+            frames = traceback.extract_tb(error.__traceback__)
+            ours = Path(__file__).name
+            theirs = [
+                f for f in frames if Path(f.filename).name != ours and "importlib" not in f.filename
+            ]
+            where = f" at {theirs[-1].filename}:{theirs[-1].lineno}" if theirs else ""
+            raise InputError(
+                f"{self.spec} failed{where}: {type(error).__name__}: {error}",
+                "Repair the function, or give the data as .npz.",
+            ) from error
+
+    def draw(self, count: int | None) -> int:
+        """Draw until `count` samples are kept (None: all). Returns how many there are."""
+        while not self._done and (count is None or len(self._samples) < count):
+            with self._users_code():
+                item = next(self._stream, None)
+            if item is None:
+                self._done = True
+            else:
+                self._keep(item)
+        return len(self._samples)
+
+    def _keep(self, item: Any) -> None:
+        index = len(self._samples)
+        sample, label = _split(item)
+        arrays = tuple(self._array(value, index) for value in self._in_order(sample, index))
+        if index and len(arrays) != len(self._samples[0]):
+            raise InputError(f"{self.spec}: sample {index} has {len(arrays)} arrays, others "
+                             f"{len(self._samples[0])}.")  # fmt: skip
+        if (label is not None) != bool(self._labels) and index:
+            raise InputError(
+                f"{self.spec}: some samples have a label and some do not (see {index})."
+            )
+        self._samples.append(arrays)
+        self._bytes += sum(a.nbytes for a in arrays)
+        if label is not None:
+            self._labels.append(label)
+        if self._bytes > _LARGEST_BYTES:
+            raise InputError(
+                f"{self.spec} yields more than {_LARGEST_BYTES >> 30} GiB ({index + 1} samples).",
+                "Let it end sooner, or store the data as .npy.",
+            )
+
+    def _in_order(self, sample: Any, index: int) -> tuple[Any, ...]:
+        if isinstance(sample, Mapping):
+            names = tuple(map(str, sample))
+            self.names = self.names or names
+            if set(names) != set(self.names):
+                raise InputError(
+                    f"{self.spec}: sample {index} has the inputs {names}, others {self.names}."
+                )
+            return tuple(sample[name] for name in self.names)
+        several = isinstance(sample, tuple) or (
+            isinstance(sample, list) and all(hasattr(value, "shape") for value in sample)
+        )
+        return tuple(sample) if several and len(sample) else (sample,)
+
+    def _array(self, value: Any, index: int) -> NDArray[Any]:
+        import numpy as np
+
+        try:
+            array: NDArray[Any] = np.array(value)
+        except (ValueError, TypeError) as error:
+            raise InputError(f"{self.spec}: sample {index} is not an array: {error}.") from error
+        if array.dtype.kind not in "biuf" or array.size == 0:
+            raise InputError(
+                f"{self.spec}: sample {index} is {array.dtype} of shape {array.shape}, "
+                "not numbers.",
+                "Yield numeric arrays, one per model input.",
+            )
+        return array
+
+    def __len__(self) -> int:
+        return self.draw(None)
+
+    def take(self, index: int) -> tuple[Any, ...]:
+        if self.draw(index + 1) <= index:
+            raise IndexError(index)
+        return self._samples[index]
+
+    def labels(self) -> NDArray[np.int64] | None:
+        import numpy as np
+
+        self.draw(None)
+        return np.asarray(self._labels, dtype=np.int64) if self._labels else None
+
+    def digest(self) -> str:
+        """sha256 of the samples drawn so far, at least the first 200."""
+        self.draw(_DIGEST_SAMPLES)
+        total = hashlib.sha256(f"{self.names} {self._labels}".encode())
+        for sample in self._samples:
+            for array in sample:
+                total.update(f"{array.dtype}{array.shape}".encode())
+                total.update(array.tobytes())
+        return total.hexdigest()
+
+
+def _split(item: Any) -> tuple[Any, int | None]:
+    """(sample, label) when the item is a pair whose second part is one whole number."""
+    if not (isinstance(item, tuple) and len(item) == 2):
+        return item, None
+    import numpy as np
+
+    second = np.asarray(item[1]) if not isinstance(item[1], Mapping) else None
+    if second is not None and second.ndim == 0 and second.dtype.kind in "iu":
+        return item[0], int(second)
+    return item, None
+
+
+@contextmanager
+def _importable(base: Path) -> Iterator[None]:
+    sys.path.insert(0, str(base))
+    try:
+        yield
+    finally:
+        if str(base) in sys.path:
+            sys.path.remove(str(base))
+
+
+def _module(name: str, base: Path) -> Any:
+    if not name.endswith(".py"):
+        return importlib.import_module(name)
+    spec = importlib.util.spec_from_file_location(Path(name).stem, base / name)
+    assert spec is not None and spec.loader is not None  # a .py always has a loader
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
