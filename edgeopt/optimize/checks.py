@@ -1,0 +1,76 @@
+"""What must be true of a converted file, read back from the file itself. Pure."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeopt.errors import ModelError
+from edgeopt.facts import ModelFacts, Operator
+
+__all__ = ["check_float", "float_left", "heavy_floats", "open_inputs", "partly_quantized"]
+
+_VARIABLES = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"}
+_FLOATS = ("float32", "float16", "float64")
+_HEAVY = 1024  # elements: smaller constants (biases, axes of normalization) cost nothing
+
+
+def check_float(facts: ModelFacts, source_parameters: int | None, source: Path) -> None:
+    """Raise ModelError when weights were lost in conversion: it runs, and answers nonsense."""
+    held = [op.where for op in facts.operators() if op.op in _VARIABLES]
+    if held:
+        raise ModelError(
+            f"{source.name} keeps its weights or state in resource variables after conversion "
+            f"({held[0]}, {len(held)} in all).",
+            "Export it as a SavedModel with frozen weights (model.export), and give that.",
+        )
+    # Folding batch normalization removes some; losing half means that weights were lost.
+    if source_parameters and (facts.parameters or 0) < source_parameters / 2:
+        raise ModelError(
+            f"The conversion of {source.name} lost weights: {facts.parameters or 0} parameters of "
+            f"{source_parameters} are left.",
+            "Export it as a SavedModel (model.export), and give that.",
+        )
+
+
+def open_inputs(facts: ModelFacts) -> list[str]:
+    """Inputs with an open dimension, as `name [-1, 224, 224, 3]`."""
+    return [
+        f"{t.name} {list(t.signature or t.shape or ())}"
+        for t in facts.inputs
+        if t.dynamic or any(side < 0 for side in t.signature or ())
+    ]
+
+
+def partly_quantized(facts: ModelFacts) -> bool:
+    """True when some weights or activations were made smaller already, so that nothing more can."""
+    return any(
+        t.dtype == "float16"
+        or (t.dtype in ("int8", "uint8", "int16", "int4") and t.quantization is not None)
+        for t in facts.tensors()
+    )
+
+
+def float_left(facts: ModelFacts) -> list[Operator]:
+    """Operations that still compute in float, apart from QUANTIZE and DEQUANTIZE themselves."""
+    adapters = ("QUANTIZE", "DEQUANTIZE")
+    return [
+        op
+        for op in facts.operators()
+        if op.op not in adapters
+        and any(t is not None and t.dtype in _FLOATS for t in (*op.inputs, *op.outputs))
+    ]
+
+
+def heavy_floats(facts: ModelFacts) -> list[Operator]:
+    """Operations whose constants of over 1024 elements are float32 still."""
+    return [
+        op
+        for op in facts.operators()
+        if any(
+            t is not None
+            and t.constant
+            and t.dtype == "float32"
+            and (t.size_bytes or 0) > 4 * _HEAVY
+            for t in op.inputs
+        )
+    ]

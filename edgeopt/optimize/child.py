@@ -1,0 +1,156 @@
+"""Children: Python processes of ours that hold the heavy libraries, so that a crash, a flood of
+output or Ctrl-C stays theirs.
+
+A child is told things as JSON lines on stdin, each followed by the raw bytes of the arrays that it
+lists, and answers with JSON lines; what libraries print goes to a log.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from edgeopt.errors import EdgeoptError, InputError, ModelError, ToolError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["Child", "ChildDied", "read_message", "take_over_stdout"]
+
+_PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
+_KINDS: dict[str, type[EdgeoptError]] = {
+    "input": InputError,
+    "model": ModelError,
+    "tool": ToolError,
+}
+
+
+class ChildDied(Exception):
+    """The process ended without an answer; the text is the end of its log."""
+
+
+class Child:
+    """One process running `module`.main(); ended on leaving the `with` block, however that is."""
+
+    def __init__(self, module: str, *, quiet_tensorflow: bool = True) -> None:
+        self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
+        code = (
+            "import sys; sys.path[:] = [p for p in sys.path if p]; "  # not a user's ./numpy.py
+            f"from {module} import main; main()"
+        )
+        inherited = os.environ.get("PYTHONPATH", "")
+        environment = {
+            **os.environ,
+            "PYTHONPATH": os.pathsep.join(filter(None, (_PACKAGE_PARENT, inherited))),
+            "TF_CPP_MIN_LOG_LEVEL": "3" if quiet_tensorflow else "0",
+            "CUDA_VISIBLE_DEVICES": "-1",
+            "TF_USE_LEGACY_KERAS": "0",
+        }
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", code],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=environment,
+            start_new_session=True,  # Ctrl-C reaches us alone; we end the child
+        )
+
+    def __enter__(self) -> Child:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        value: BaseException | None,
+        at: TracebackType | None,
+    ) -> None:
+        self.kill()
+        self._log.close()
+
+    def kill(self) -> None:
+        """End the process and whatever it started."""
+        with suppress(ProcessLookupError, PermissionError):
+            if hasattr(os, "killpg"):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            else:
+                self._process.kill()
+        self._process.wait()
+        for stream in (self._process.stdin, self._process.stdout):
+            with suppress(OSError):
+                if stream:
+                    stream.close()
+
+    def send(self, message: dict[str, Any], arrays: Sequence[NDArray[Any]] = ()) -> None:
+        """Raises ChildDied when nobody listens any more."""
+        pipe = self._process.stdin
+        assert pipe is not None
+        listed = [{"dtype": a.dtype.str, "shape": list(a.shape)} for a in arrays]
+        try:
+            pipe.write(json.dumps({**message, "arrays": listed}).encode() + b"\n")
+            for array in arrays:
+                pipe.write(array.tobytes())
+            pipe.flush()
+        except (OSError, ValueError) as error:
+            raise ChildDied(self.log_tail()) from error
+
+    def answer(self) -> dict[str, Any]:
+        """The next answer. Raises what the child reports as its error, or ChildDied."""
+        pipe = self._process.stdout
+        assert pipe is not None
+        try:
+            line = pipe.readline()
+        except (OSError, ValueError) as error:
+            raise ChildDied(self.log_tail()) from error
+        if not line.endswith(b"\n"):
+            raise ChildDied(self.log_tail())
+        answer: dict[str, Any] = json.loads(line)
+        if "error" in answer:
+            kind = _KINDS.get(answer["error"], ModelError)
+            raise kind(answer["message"], answer.get("hint", ""), details=answer.get("details"))
+        return answer
+
+    def log_tail(self, lines: int = 12) -> str:
+        """The last lines that the process printed, and the signal that ended it, if one did."""
+        with suppress(subprocess.TimeoutExpired):
+            self._process.wait(5)
+        code = self._process.returncode
+        ended = (
+            f"ended by {signal.Signals(-code).name}" if code and code < 0 else f"exit code {code}"
+        )
+        with suppress(OSError, ValueError):
+            self._log.seek(0)
+            text = self._log.read().decode("utf-8", "replace").strip().splitlines()[-lines:]
+            return "\n".join([ended, *text])
+        return ended
+
+
+def read_message(stream: BinaryIO) -> tuple[dict[str, Any], list[NDArray[Any]]] | None:
+    """The child's side of `send`; None at the end of the input."""
+    import numpy as np
+
+    line = stream.readline()
+    if not line:
+        return None
+    message: dict[str, Any] = json.loads(line)
+    arrays: list[NDArray[Any]] = []
+    for entry in message.pop("arrays", []):
+        kind = np.dtype(entry["dtype"])
+        count = int(np.prod(entry["shape"], dtype=np.int64)) * kind.itemsize
+        arrays.append(np.frombuffer(stream.read(count), kind).reshape(entry["shape"]))
+    return message, arrays
+
+
+def take_over_stdout() -> BinaryIO:
+    """The pipe to the parent; from now on everything printed, by C++ too, goes to the log."""
+    pipe = os.fdopen(os.dup(1), "wb", buffering=0)
+    os.dup2(2, 1)
+    return pipe

@@ -1,0 +1,268 @@
+"""Convert: which engine, in which order, and what must be true of the result.
+
+The LiteRT quantizer comes first; TensorFlow's converter only where the first cannot, which is said.
+A file is put in place only after it was read back, loaded and run.
+"""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from edgeopt.dataset import Dataset
+from edgeopt.errors import EdgeoptError, InputError, ModelError
+from edgeopt.facts import ModelFacts, Operator
+from edgeopt.optimize.checks import float_left, heavy_floats, partly_quantized
+from edgeopt.optimize.float_model import installed, staged, to_float
+from edgeopt.optimize.recipes import ConversionRequest
+from edgeopt.progress import Progress
+
+__all__ = ["Conversion", "convert", "quantize"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversion:
+    """`engine` is "litert-quantizer", "tflite-converter" or "copy". `calibration` has samples,
+    seconds and processes, None where nothing was calibrated."""
+
+    path: Path
+    engine: str
+    float_path: Path
+    notes: tuple[str, ...] = ()
+    calibration: dict[str, Any] | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+def convert(
+    source: Path,
+    request: ConversionRequest,
+    output: Path,
+    *,
+    dataset: Dataset | None,
+    progress: Progress,
+) -> Conversion:
+    """`to_float` and `quantize` in one; the float model is kept as `output` with `_float32`."""
+    if request.calibrated:
+        _need_data(request, dataset)
+    between = output.with_name(f"{output.stem}_float32.tflite")
+    made = to_float(source, between, batch=request.batch, progress=progress)
+    if made.already_quantized:
+        with staged(output) as folder:
+            shutil.copyfile(between, folder / "result.tflite")
+        note = f"{source.name} is already quantized: nothing to convert."
+        return Conversion(path=output, engine="copy", float_path=between, notes=(note,))
+    done = quantize(between, request, output, dataset=dataset, progress=progress, source=source)
+    return Conversion(
+        path=output,
+        engine=done.engine,
+        float_path=between,
+        notes=(*made.notes, *done.notes),
+        calibration=done.calibration,
+        versions={**made.versions, **done.versions},
+    )
+
+
+def _need_data(request: ConversionRequest, dataset: Dataset | None) -> Dataset:
+    if dataset is None:
+        raise InputError(
+            f"{request.scheme} needs a representative dataset to measure ranges with.",
+            "Give calibration data with --calibration: 100 to 500 samples of real input.",
+        )
+    return dataset
+
+
+def quantize(
+    float_path: Path,
+    request: ConversionRequest,
+    output: Path,
+    *,
+    dataset: Dataset | None = None,
+    progress: Progress,
+    source: Path | None = None,
+) -> Conversion:
+    """Write the float .tflite at `float_path` to `output` in the request's scheme.
+
+    `source` is the model that it was made from: TensorFlow's converter needs it for operations that
+    the LiteRT quantizer does not have. Raises InputError without calibration data where it is
+    needed, ModelError naming the operations that cannot be quantized.
+    """
+    from edgeopt.model import read
+
+    facts = read(float_path)
+    if partly_quantized(facts) and request.scheme != "float32":
+        raise ModelError(
+            f"{float_path.name} is already quantized: it cannot become {request.scheme}.",
+            "Give the float model that it was made from.",
+        )
+    if request.calibrated:
+        dataset = _need_data(request, dataset).match(facts.inputs)
+    with staged(output) as folder:
+        job = _Job(float_path, request, folder, dataset, progress, source)
+        engine = job.run()
+        job.finish()
+    notes = (*(dataset.notes if dataset and request.calibrated else ()), *job.notes)
+    return Conversion(
+        path=output,
+        engine=engine,
+        float_path=float_path,
+        notes=notes,
+        calibration=job.calibration,
+        versions={**installed("litert-quantizer", "ai-edge-litert"), **job.versions},
+    )
+
+
+@dataclass
+class _Job:
+    """One quantization on its way: the engine tried, what it said, what was measured."""
+
+    float_path: Path
+    request: ConversionRequest
+    folder: Path
+    dataset: Dataset | None
+    progress: Progress
+    source: Path | None
+    notes: list[str] = field(default_factory=list)
+    calibration: dict[str, Any] | None = None
+    versions: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def result(self) -> Path:
+        return self.folder / "result.tflite"
+
+    def run(self) -> str:
+        """Make the result, and name the engine that did."""
+        if self.request.scheme == "float32":
+            shutil.copyfile(self.float_path, self.result)
+            return "copy"
+        why, cause = self._with_litert()
+        if not why:
+            return "litert-quantizer"
+        if not self._has_original():
+            return self._accept(why, cause)
+        self._with_tensorflow(why)
+        return "tflite-converter"
+
+    def _with_litert(self) -> tuple[str, ModelError | None]:
+        """Why the LiteRT quantizer's result will not do; empty when it will."""
+        from edgeopt.optimize.quantizer import quantize_file
+
+        try:
+            measured = quantize_file(
+                self.float_path,
+                self.request,
+                self.result,
+                dataset=self.dataset,
+                progress=self.progress,
+            )
+        except ModelError as error:
+            if "exception" not in error.details:
+                raise  # the model or the data, not the quantizer
+            return error.message, error
+        if measured is not None:
+            self.calibration = measured.to_json()
+            self.notes += measured.notes
+        left = self._unfinished()
+        return (f"the LiteRT quantizer leaves {_named(left)} in float" if left else ""), None
+
+    def _unfinished(self) -> list[Operator]:
+        from edgeopt.model import read
+
+        made = read(self.result)
+        if self.request.scheme == "int8":
+            return float_left(made)
+        if self.request.scheme == "int16x8":
+            return [op for op in float_left(made) if not _only_edges(op, made)]
+        return heavy_floats(made)
+
+    def _has_original(self) -> bool:
+        from edgeopt.model import detect
+
+        return self.source is not None and detect(self.source) != "tflite"
+
+    def _accept(self, why: str, cause: ModelError | None) -> str:
+        """Without the original model: weights may stay float, activations may not."""
+        if cause is None and not self.request.calibrated:
+            self.notes.append(f"Part of the weights stay float32: {why}.")
+            return "litert-quantizer"
+        raise ModelError(
+            f"{self.float_path.name} cannot become {self.request.scheme}: {why}.",
+            "Give the Keras model or SavedModel that the .tflite was made from (TensorFlow's "
+            "converter knows more operations), or replace those operations in the model.",
+        ) from cause
+
+    def _with_tensorflow(self, why: str) -> None:
+        from edgeopt.optimize.tflite_converter import convert_with_tensorflow
+
+        assert self.source is not None
+        self.notes.append(f"Converted with TensorFlow's converter, since {why}.")
+        self.progress.note(self.notes[-1])
+        answer = convert_with_tensorflow(
+            self.source,
+            self.float_path,
+            self.request,
+            self.folder,
+            dataset=self.dataset,
+            progress=self.progress,
+        )
+        self.versions.update(answer["versions"])
+        if self.request.calibrated:
+            count = self.dataset.count(self.request.samples) if self.dataset else 0
+            self.calibration = {"samples": count, "seconds": None, "processes": 1}
+        left = self._unfinished() if self.request.calibrated else []
+        if left:
+            raise ModelError(
+                f"{self.source.name} cannot become {self.request.scheme}: "
+                f"{_named(left)} stay in float with both converters.",
+                "Replace those operations in the model, or use a scheme that keeps float parts.",
+                details={"operations": [op.where for op in left]},
+            )
+
+    def finish(self) -> None:
+        """Give the result its edges, make it readable for old tools, then load and run it."""
+        from edgeopt.model import probe
+        from edgeopt.model.edit import inline_buffers
+        from edgeopt.model.edit_io import with_io
+        from edgeopt.optimize.legacy import lower_versions
+
+        data = self.result.read_bytes()
+        if self.request.scheme == "int8":
+            data = with_io(data, self.request.final_io)
+        if self.request.legacy_ops:
+            data, changes = lower_versions(inline_buffers(data))
+            self.notes += changes
+        self.result.write_bytes(data)
+        self.progress.stage("Checking that the result runs")
+        try:
+            probe(self.result)
+        except ModelError as error:
+            raise _unloadable(error, self.request) from error
+
+
+def _named(operators: list[Operator]) -> str:
+    names = list(dict.fromkeys(op.where for op in operators))
+    more = f" and {len(names) - 5} more" if len(names) > 5 else ""
+    return ", ".join(names[:5]) + more
+
+
+def _only_edges(op: Operator, facts: ModelFacts) -> bool:
+    """True when the float tensors of `op` are the model's own inputs or outputs."""
+    edges = {t.index for t in (*facts.inputs, *facts.outputs)}
+    floats = [t for t in (*op.inputs, *op.outputs) if t is not None and t.dtype == "float32"]
+    return all(t.index in edges for t in floats)
+
+
+def _unloadable(error: EdgeoptError, request: ConversionRequest) -> ModelError:
+    if "integer_overflow" in error.message:
+        return ModelError(
+            "The calibrated ranges overflow the integer arithmetic: the calibration data is too "
+            "small or too uniform.",
+            "Give 100 to 500 varied samples of real input with --calibration.",
+            details=error.details,
+        )
+    return ModelError(
+        f"The {request.scheme} model was made but does not run: {error.message}",
+        error.hint,
+        details=error.details,
+    )

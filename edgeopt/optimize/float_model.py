@@ -1,0 +1,151 @@
+"""To float: any source as a float32 .tflite with a static batch and a signature."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+
+from edgeopt.errors import InputError, ModelError
+from edgeopt.facts import ModelFacts
+from edgeopt.optimize.checks import check_float, open_inputs, partly_quantized
+from edgeopt.progress import Progress
+
+__all__ = ["FloatModel", "installed", "staged", "to_float"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class FloatModel:
+    """`already_quantized`: the file is the source as it was, there was nothing to convert."""
+
+    path: Path
+    source_format: str
+    already_quantized: bool = False
+    engine: str = "copy"  # "copy" or "tflite-converter"
+    notes: tuple[str, ...] = ()
+    versions: dict[str, str] = field(default_factory=dict)
+
+
+def installed(*packages: str) -> dict[str, str]:
+    """The versions of those of `packages` that are installed, without importing them."""
+    found = {}
+    for name in packages:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+@contextmanager
+def staged(output: Path) -> Iterator[Path]:
+    """A folder beside `output` whose `result.tflite` becomes `output` when the block ends well.
+
+    Nothing is left of it otherwise, whatever ended the block. Raises InputError when the place
+    cannot be written.
+    """
+    try:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=".edgeopt-", dir=output.parent))
+    except OSError as error:
+        raise InputError(
+            f"Cannot write to {output.parent}: {error.strerror or error}.",
+            "Free some space or choose another place with --output.",
+        ) from error
+    try:
+        yield folder
+        (folder / "result.tflite").replace(output)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def to_float(source: Path, output: Path, *, batch: int = 1, progress: Progress) -> FloatModel:
+    """Write `source` (Keras 3, legacy .h5, SavedModel or .tflite) to `output` as a float .tflite.
+
+    A quantized .tflite is copied and flagged. Raises ModelError for a model that cannot be read,
+    converted or given a static batch, ToolError without TensorFlow, InputError for a missing file.
+    """
+    from edgeopt.model import probe, read
+
+    if batch < 1:
+        raise InputError(f"The batch must be at least 1, not {batch}.")
+    facts = read(source)
+    with staged(output) as folder:
+        result = folder / "result.tflite"
+        if facts.format == "tflite":
+            made = _from_tflite(source, facts, result, output, batch)
+        else:
+            progress.stage(f"Converting {source.name} with TensorFlow")
+            made = _from_tensorflow(source, facts, folder, output, batch)
+        if not made.already_quantized:
+            probe(result)
+    return made
+
+
+def _from_tflite(
+    source: Path, facts: ModelFacts, result: Path, output: Path, batch: int
+) -> FloatModel:
+    from edgeopt.model.edit import ensure_signature
+    from edgeopt.model.edit_batch import set_batch
+
+    data = source.read_bytes()
+    done = FloatModel(path=output, source_format="tflite", already_quantized=True)
+    if partly_quantized(facts):
+        result.write_bytes(data)
+        return done
+    before = [t.shape for t in facts.inputs]
+    notes: tuple[str, ...] = ()
+    if opened := open_inputs(facts):
+        data = set_batch(data, batch)
+        notes = (f"The batch was open and is now {batch}: {', '.join(opened)}.",)
+    elif any(shape and shape[0] != batch for shape in before) and batch != 1:
+        raise ModelError(
+            f"{source.name} has a fixed batch of {before[0][0] if before[0] else 0}; {batch} was "
+            "asked for.",
+            "Export it with that batch, or leave --batch out.",
+        )
+    result.write_bytes(ensure_signature(data))
+    return FloatModel(
+        path=output, source_format="tflite", notes=notes, versions=installed("ai-edge-litert")
+    )
+
+
+def _from_tensorflow(
+    source: Path, facts: ModelFacts, folder: Path, output: Path, batch: int
+) -> FloatModel:
+    from edgeopt.model import read
+    from edgeopt.optimize.tf_process import run_tensorflow
+
+    result = folder / "result.tflite"
+    job = tensorflow_job(source, facts.format, result, folder / "saved", batch)
+    answer = run_tensorflow(job, source)
+    made = read(result)
+    check_float(made, facts.parameters, source)
+    if opened := open_inputs(made):
+        raise ModelError(f"{source.name} still has open dimensions: {', '.join(opened)}.")
+    return FloatModel(
+        path=output,
+        source_format=facts.format,
+        engine="tflite-converter",
+        versions={**answer["versions"], **installed("keras", "tf-keras")},
+    )
+
+
+def tensorflow_job(
+    source: Path, form: str, result: Path, saved: Path, batch: int
+) -> dict[str, object]:
+    """The job of tf_worker that converts to float; other schemes change what they need."""
+    return {
+        "source": str(source.resolve()),
+        "format": form,
+        "batch": batch,
+        "scheme": "float32",
+        "output": str(result.resolve()),
+        "folder": str(saved.resolve()),
+        "per_channel": True,
+        "legacy_ops": False,
+    }

@@ -1,0 +1,58 @@
+"""Operator versions that tools of the TensorFlow 2.5 era read, where the meaning is the same.
+
+edgetpu_compiler 16 maps FULLY_CONNECTED up to version 4 (its logs say "Operation version not
+supported" above). A version number says which kernel features a file may use; a file that uses none
+of the newer ones can say less.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+__all__ = ["lower_versions"]
+
+_INT8 = 9  # TensorType.INT8
+_FULLY_CONNECTED, _CONV_2D = 9, 3  # BuiltinOperator
+_LOWERED = {"FULLY_CONNECTED": 4, "CONV_2D": 3}
+
+
+def lower_versions(data: bytes) -> tuple[bytes, list[str]]:
+    """Int8 FULLY_CONNECTED as version 4 or less, ungrouped CONV_2D as 3 or less, and what changed.
+
+    A dense layer keeps its version when it has several scales (version 12 means them) or no bias
+    (6 allows that); a convolution when it is grouped (6 says so). Those are for `verify` to report.
+    """
+    from ai_edge_litert import schema_py_generated as schema
+
+    from edgeopt.model.packing import pack, unpack
+
+    model: Any = unpack(data)
+    notes: list[str] = []
+    names = {schema.BuiltinOperator.FULLY_CONNECTED: "FULLY_CONNECTED",
+             schema.BuiltinOperator.CONV_2D: "CONV_2D"}  # fmt: skip
+    for index, code in enumerate(model.operatorCodes):
+        name = names.get(max(code.builtinCode, code.deprecatedBuiltinCode))
+        if name is None or code.version <= _LOWERED[name]:
+            continue
+        users = [
+            (op, graph) for graph in model.subgraphs for op in graph.operators or []
+            if op.opcodeIndex == index
+        ]  # fmt: skip
+        if all(_plain(op, graph) for op, graph in users):
+            notes.append(f"{name} version {code.version} is written as {_LOWERED[name]}.")
+            code.version = _LOWERED[name]
+    return (pack(model), notes) if notes else (data, notes)
+
+
+def _plain(op: Any, graph: Any) -> bool:
+    """True when the operator uses nothing beyond int8, a bias and all of its channels."""
+    inputs = [int(i) for i in op.inputs]
+    if len(inputs) < 3 or inputs[2] < 0:
+        return False
+    source, weights = graph.tensors[inputs[0]], graph.tensors[inputs[1]]
+    if source.type != _INT8 or weights.type != _INT8:
+        return False
+    if weights.shape is not None and len(weights.shape) == 4:
+        return int(weights.shape[3]) == int(source.shape[-1])
+    scales = weights.quantization.scale if weights.quantization else None
+    return scales is not None and len(scales) == 1

@@ -1,0 +1,86 @@
+"""The LiteRT quantizer (no TensorFlow): recipe, calibrated ranges in, a quantized file out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from edgeopt.dataset import Dataset
+from edgeopt.errors import ModelError
+from edgeopt.optimize.calibration import WORKER, Ranges, calibrate
+from edgeopt.optimize.child import Child, ChildDied
+from edgeopt.optimize.recipes import ConversionRequest
+from edgeopt.progress import Progress
+
+__all__ = ["quantize_file"]
+
+
+def quantize_file(
+    float_path: Path,
+    request: ConversionRequest,
+    result: Path,
+    *,
+    dataset: Dataset | None,
+    progress: Progress,
+) -> Ranges | None:
+    """Write `float_path` in the request's scheme to `result`; the ranges that were measured.
+
+    Raises ModelError with the quantizer's reason when it cannot.
+    """
+    if dataset is None or not request.calibrated:
+        _run(float_path, request, result, None, progress)
+        return None
+    measured = _measure(float_path, request, dataset, progress, every_tensor=False)
+    try:
+        _run(float_path, request, result, measured, progress)
+    except ModelError as error:
+        if "QSV" not in error.message and "min/max" not in error.message:
+            raise
+        # The profiler sees no tensors inside control flow: watch every tensor instead.
+        measured = _measure(float_path, request, dataset, progress, every_tensor=True)
+        _run(float_path, request, result, measured, progress)
+    return measured
+
+
+def _measure(
+    float_path: Path,
+    request: ConversionRequest,
+    dataset: Dataset,
+    progress: Progress,
+    *,
+    every_tensor: bool,
+) -> Ranges:
+    return calibrate(
+        float_path,
+        dataset,
+        limit=request.samples,
+        processes=request.processes,
+        progress=progress,
+        every_tensor=every_tensor,
+    )
+
+
+def _run(
+    float_path: Path,
+    request: ConversionRequest,
+    result: Path,
+    measured: Ranges | None,
+    progress: Progress,
+) -> None:
+    progress.stage(f"Quantizing to {request.scheme}")
+    job = {
+        "do": "quantize",
+        "model": str(float_path),
+        "output": str(result),
+        "scheme": request.scheme,
+        "per_channel": request.per_channel,
+        "legacy_ops": request.legacy_ops,
+        "ranges": dict(measured.ranges) if measured else {},
+    }
+    with Child(WORKER) as child:
+        try:
+            child.send(job)
+            child.answer()
+        except ChildDied as error:
+            raise ModelError(
+                f"The LiteRT quantizer crashed on {float_path.name}.", details={"log": str(error)}
+            ) from error

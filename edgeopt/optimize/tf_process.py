@@ -1,0 +1,76 @@
+"""TensorFlow at arm's length: one job in one process, its flood of output kept from the user."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+from pathlib import Path
+from typing import Any
+
+from edgeopt.errors import ModelError, ToolError
+from edgeopt.optimize.child import Child, ChildDied
+
+__all__ = ["run_tensorflow"]
+
+_WORKER = "edgeopt.optimize.tf_worker"
+
+
+def run_tensorflow(job: dict[str, Any], source: Path) -> dict[str, Any]:
+    """Do a job of tf_worker (see there). Raises ToolError when TensorFlow is missing or crashes,
+    ModelError when the model cannot be loaded or converted."""
+    if importlib.util.find_spec("tensorflow") is None:
+        raise ToolError(
+            f"Reading {source.name} needs TensorFlow, which is not installed.",
+            "pip install 'edgeopt[tf]'  (or convert it to a float .tflite elsewhere)",
+        )
+    with Child(_WORKER) as child:
+        try:
+            child.send(job)
+            answer = child.answer()
+        except ChildDied as error:
+            raise ToolError(
+                f"TensorFlow crashed on {source.name}: {_last_line(str(error))}",
+                "Free some memory and try again, or convert it to a float .tflite elsewhere.",
+                details={"log": str(error)},
+            ) from error
+    if "failed" in answer:
+        raise _explained(answer["failed"], answer["text"], source)
+    return answer
+
+
+def _last_line(text: str) -> str:
+    return text.strip().splitlines()[-1][:300] if text.strip() else "no reason given"
+
+
+def _explained(kind: str, text: str, source: Path) -> ModelError | ToolError:
+    """TensorFlow's errors in terms of the model: the operations or layer that it names."""
+    brief = re.sub(r"\s+", " ", text).strip()
+    if kind == "missing":
+        return ToolError(f"{source.name} needs {brief}.", "pip install 'edgeopt[tf]'")
+    if kind == "model":
+        return ModelError(f"{source.name}: {brief}", "Export it with model.export(FOLDER).")
+    if "ERROR_NEEDS_FLEX_OPS" in text or "ERROR_NEEDS_CUSTOM_OPS" in text:
+        named = re.findall(r"(?:Flex|Custom) ops: ([^\n\\]+)", text)
+        names = sorted({n.removeprefix("Flex") for part in named for n in re.findall(r"\w+", part)})
+        return ModelError(
+            f"{source.name} uses operations that TensorFlow Lite does not have: "
+            f"{', '.join(names) or 'see details'}.",
+            "Replace them in the model with TensorFlow Lite operations, then export it again.",
+            details={"operations": names, "log": text[-4000:]},
+        )
+    if "Lambda" in text and ("safe_mode" in text or "unsafe" in text or "deserializ" in text):
+        return ModelError(
+            f"{source.name} has a Lambda layer, whose Python code is not run from a file.",
+            "Load it where you trust it and write a SavedModel: model.export(FOLDER).",
+        )
+    unknown = re.search(r"(?:Unknown layer:?|Could not locate class) '?\"?(\w+)", text)
+    if unknown:
+        return ModelError(
+            f"{source.name} has a custom layer, {unknown.group(1)}, whose code is not in the file.",
+            "Load it where the code is and write a SavedModel: model.export(FOLDER).",
+        )
+    return ModelError(
+        f"TensorFlow cannot convert {source.name}: {brief[:400]}",
+        "Check that the file loads in TensorFlow 2.19 or later, or give a SavedModel.",
+        details={"log": text[-4000:]},
+    )

@@ -1,0 +1,185 @@
+"""The child that holds TensorFlow: load a model, fix its batch, and convert it once.
+
+Job: `source`, `format` ("keras", "h5", "savedmodel"), `batch`, `scheme`, `output`, `folder` (an
+empty one for SavedModels), `per_channel`, `legacy_ops`, and for integer schemes `samples`: one .npy
+per input, by signature name. Every model passes through a SavedModel with a static batch:
+converting Keras 3 objects directly loses their weights without a word.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from edgeopt.optimize.child import read_message, take_over_stdout
+
+__all__ = ["main"]
+
+
+class _CannotConvert(Exception):
+    """The model itself is the reason; the text says why."""
+
+
+def _sides(shape: Any, batch: int, name: str) -> tuple[int, ...]:
+    """The shape with the batch put in; any other open dimension is refused."""
+    if shape is None:
+        raise _CannotConvert(f"the input {name} has no known rank.")
+    sides = list(shape)
+    if not sides:
+        return ()
+    open_sides = [i for i, side in enumerate(sides) if side is None]
+    if any(i > 0 for i in open_sides):
+        raise _CannotConvert(
+            f"the input {name} has shape {tuple(sides)}: only the batch may be open. Rebuild it "
+            "with a fixed size."
+        )
+    if open_sides:
+        sides[0] = batch
+    elif sides[0] != batch:
+        raise _CannotConvert(f"the batch of {name} is fixed to {sides[0]}; {batch} was asked for.")
+    return tuple(int(side) for side in sides)
+
+
+def _from_keras3(source: str, batch: int, folder: str) -> None:
+    import keras
+
+    model = keras.models.load_model(source, compile=False, safe_mode=True)
+    inputs = getattr(model, "inputs", None)
+    if not inputs:
+        raise _CannotConvert("a subclassed Keras model without declared inputs.")
+
+    def spec(tensor: Any) -> Any:
+        shape = _sides(tensor.shape, batch, tensor.name)
+        return keras.InputSpec(shape=shape, dtype=tensor.dtype, name=tensor.name)
+
+    signature = [keras.tree.map_structure(spec, model.input)]
+    model.export(folder, verbose=False, input_signature=signature)
+
+
+def _from_keras2(source: str, batch: int, folder: str) -> None:
+    import tensorflow as tf
+
+    try:
+        import tf_keras
+    except ImportError as error:
+        raise ImportError("tf-keras, for a legacy Keras .h5") from error
+    model = tf_keras.models.load_model(source, compile=False)
+    if not getattr(model, "inputs", None):
+        raise _CannotConvert("a subclassed Keras model without declared inputs.")
+    specs = [
+        tf.TensorSpec(_sides(t.shape.as_list(), batch, name), t.dtype, name=name)
+        for name, t in zip(model.input_names, model.inputs, strict=True)
+    ]
+
+    @tf.function(input_signature=specs, autograph=False)  # type: ignore[untyped-decorator, unused-ignore]
+    def serve(*arrays: Any) -> Any:
+        return model(arrays[0] if len(arrays) == 1 else list(arrays), training=False)
+
+    holder = tf.Module()
+    holder.model = model
+    tf.saved_model.save(holder, folder, signatures=serve.get_concrete_function())
+
+
+def _from_savedmodel(source: str, batch: int, folder: str) -> None:
+    import tensorflow as tf
+
+    loaded = tf.saved_model.load(source)
+    names = list(loaded.signatures)
+    if not names:
+        raise _CannotConvert("the SavedModel has no signature.")
+    if "serving_default" not in names and len(names) > 1:
+        raise _CannotConvert(f"no serving_default among its signatures {', '.join(names)}.")
+    chosen = loaded.signatures["serving_default" if "serving_default" in names else names[0]]
+    wanted = chosen.structured_input_signature[1]
+    specs = {}
+    for name, spec in wanted.items():
+        shape = spec.shape.as_list() if spec.shape.rank is not None else None
+        specs[name] = tf.TensorSpec(_sides(shape, batch, name), spec.dtype, name=name)
+
+    @tf.function(autograph=False)  # type: ignore[untyped-decorator, unused-ignore]
+    def serve(**arrays: Any) -> Any:
+        return chosen(**arrays)
+
+    holder = tf.Module()
+    holder.model = loaded
+    tf.saved_model.save(holder, folder, signatures=serve.get_concrete_function(**specs))
+
+
+def _is_keras3(source: str) -> bool:
+    import h5py
+
+    with h5py.File(source, "r") as file:
+        version = file.attrs.get("keras_version", b"")
+    text = version.decode() if isinstance(version, bytes) else str(version)
+    return text.startswith("3")
+
+
+def _save(job: dict[str, Any]) -> None:
+    source, batch, folder = job["source"], job["batch"], job["folder"]
+    if job["format"] == "savedmodel":
+        _from_savedmodel(source, batch, folder)
+    elif job["format"] == "keras" or _is_keras3(source):
+        _from_keras3(source, batch, folder)
+    else:
+        _from_keras2(source, batch, folder)
+
+
+def _samples(files: dict[str, str]) -> Iterator[dict[str, Any]]:
+    import numpy as np
+
+    arrays = {name: np.load(file, mmap_mode="r") for name, file in files.items()}
+    for index in range(len(next(iter(arrays.values())))):
+        yield {name: np.ascontiguousarray(array[index]) for name, array in arrays.items()}
+
+
+def _configure(converter: Any, job: dict[str, Any]) -> None:
+    import tensorflow as tf
+
+    scheme = job["scheme"]
+    if scheme == "float32":
+        return
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter._experimental_disable_per_channel = not job["per_channel"]
+    if job["legacy_ops"]:  # one scale a dense layer: operator version 4, not 12
+        converter._experimental_disable_per_channel_quantization_for_dense_layers = True
+    if scheme == "float16":
+        converter.target_spec.supported_types = [tf.float16]
+    if scheme in ("int8", "int16x8"):
+        converter.representative_dataset = lambda: _samples(job["samples"])
+    if scheme == "int8":
+        converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+        converter.inference_input_type = converter.inference_output_type = tf.int8
+    if scheme == "int16x8":
+        sixteen = tf.lite.OpsSet.EXPERIMENTAL_TFLITE_BUILTINS_ACTIVATIONS_INT16_WEIGHTS_INT8
+        converter.target_spec.supported_ops = [sixteen]
+
+
+def _convert(job: dict[str, Any]) -> dict[str, Any]:
+    import tensorflow as tf
+
+    _save(job)
+    converter = tf.lite.TFLiteConverter.from_saved_model(job["folder"])
+    _configure(converter, job)
+    data = converter.convert()
+    Path(job["output"]).write_bytes(data)
+    return {"bytes": len(data), "versions": {"tensorflow": tf.__version__}}
+
+
+def main() -> None:
+    pipe = take_over_stdout()
+    received = read_message(sys.stdin.buffer)
+    assert received is not None
+    try:
+        answer = _convert(received[0])
+    except ImportError as error:
+        answer = {"failed": "missing", "text": str(error)}
+    except _CannotConvert as error:
+        answer = {"failed": "model", "text": str(error)}
+    except Exception as error:  # noqa: BLE001 - TensorFlow raises anything; the parent explains it
+        answer = {"failed": type(error).__name__, "text": str(error)}
+    pipe.write(json.dumps(answer).encode() + b"\n")
+    os._exit(0)  # nothing to save; skips seconds of library teardown
