@@ -13,7 +13,7 @@ from edgeopt.errors import InputError, ResultError
 
 __all__ = ["Comparison", "Measurement", "Stats", "compare", "measure", "percentile"]
 
-_SUMMARY_KEYS = ("count", "mean", "min", "max", "stdev", "first", "last")
+_SUMMARY_KEYS = ("count", "mean", "min", "max", "stdev", "first", "last", "median", "p5", "p95")
 _P90_MIN, _P99_MIN = 10, 100  # fewer samples hold no such run: it would be a guess at the maximum
 # pyperf's rule for "the benchmark result may be unstable" (pyperf check, stdev above 10% of mean).
 _UNSTABLE = 0.10
@@ -202,16 +202,21 @@ def _of_samples(samples: tuple[int, ...]) -> Stats:
 
 
 def _of_summary(summary: Mapping[str, float]) -> Stats:
-    """Mean and deviation as the runtime printed them; no percentile can be had from them."""
+    """What the runtime itself printed; no percentile or interval can be had from that."""
     count = summary.get("count")
     alone = count is not None and count < 2
-    return Stats(mean_ns=summary["mean"], stdev_ns=None if alone else summary.get("stdev"))
+    return Stats(
+        median_ns=summary.get("median"),
+        mean_ns=summary["mean"],
+        stdev_ns=None if alone else summary.get("stdev"),
+    )
 
 
 def _notes(stats: Stats, samples: tuple[int, ...] | None) -> tuple[str, ...]:
     notes = []
     if samples is None:
-        notes.append("The runtime prints no single runs: median, percentiles and interval unknown.")
+        lost = "percentiles and interval" if stats.median_ns else "median, percentiles and interval"
+        notes.append(f"The runtime prints no single runs: {lost} unknown.")
     if stats.stdev_ns is not None and stats.mean_ns and stats.stdev_ns > _UNSTABLE * stats.mean_ns:
         share = 100 * stats.stdev_ns / stats.mean_ns
         notes.append(f"Unstable: the standard deviation is {share:.0f}% of the mean (above 10%).")
