@@ -1,0 +1,297 @@
+"""The runtime for devices without Python: TensorFlow Lite's own benchmark_model program.
+
+It prints means over all runs and no outputs: single samples and parity are then not measured, and
+are None. A GPU run counts only when the log proves it (gpu_proof).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeopt.artifact import hash_path
+from edgeopt.device.benchmark_fetch import PINNED_VERSION, fetch_benchmark_binary, platform_of
+from edgeopt.device.benchmark_output import BenchmarkOutput, parse_output
+from edgeopt.device.gpu_proof import GpuProof, prove_gpu
+from edgeopt.device.printable import clean_text
+from edgeopt.device.run import RunRequest, RunResult
+from edgeopt.device.shell_conditions import read_conditions, reasons
+from edgeopt.errors import DeviceError, InputError
+
+if TYPE_CHECKING:
+    from edgeopt.device.device import Device
+    from edgeopt.device.transport import Completed
+    from edgeopt.progress import Progress
+
+__all__ = ["flags", "run"]
+
+_PRECISIONS = {"float16": "true", "float32": "false"}
+_BACKENDS = ("cl", "gl")
+_LOG_CHARS = 200_000
+# Flags a program may not know without the result changing its meaning.
+_HARMLESS = {"report_peak_memory_footprint", "max_secs", "min_secs", "warmup_min_secs"}
+_APPROXIMATE = "approximate: sampled every 50 ms, the benchmark program itself included"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Binary:
+    path: str  # on the device
+    sha256: str
+    version: str | None
+    sent_bytes: int
+
+
+def run(device: Device, request: RunRequest, progress: Progress) -> RunResult:
+    """Time `request.model` on the device.
+
+    Options: "benchmark_binary" (a file, or a folder that holds benchmark_model and its libraries),
+    "benchmark_version", "precision" (float16, the default, or float32; GPU only), "gpu_backend" (cl
+    or gl), "require_full_delegation" and "offline" (true or false).
+
+    Raises InputError for impossible requests, ToolError when there is no program to send,
+    DeviceError when it fails there or when a GPU run cannot be proven.
+    """
+    words = flags(request)
+    binary = _place_binary(device, request, progress)
+    size = request.model.stat().st_size
+    progress.stage("Sending the model", size, "B")
+    model = device.workspace.put(
+        request.model,
+        sha256=request.sha256,
+        suffix=".tflite",
+        keep=request.keep,
+        on_bytes=progress.advance,
+    )
+    before, sha256 = read_conditions(device.transport, model.path)
+    _check_model(device, request, sha256)
+    progress.stage(f"Timing {request.runs} runs with benchmark_model")
+    done = _execute(device, request, [binary.path, f"--graph={model.path}", *words])
+    log = clean_text((done.stdout + done.stderr).decode(errors="replace"), _LOG_CHARS)
+    gpu = prove_gpu(log) if request.accelerator == "gpu" else None
+    if done.exit_code:
+        raise _failed(device, request, done.exit_code, log, gpu)
+    output = parse_output(log)
+    _check_flags(device, output, log, gpu, words)
+    after, _ = read_conditions(device.transport, model.path)
+    _tell(progress, request, output, gpu)
+    return RunResult(
+        runtime="benchmark_model",
+        runtime_version=binary.version,
+        accelerator=gpu.accelerator if gpu else "cpu",
+        model_sha256=sha256,
+        warmup_ns=None,
+        samples_ns=None,
+        first_ns=output.first_ns,
+        init_ns=output.init_ns,
+        peak_rss_bytes=output.peak_bytes,
+        outputs=None,
+        summary_ns=output.measured_ns,
+        facts=device.facts(),
+        conditions={
+            "before": before,
+            "after": after,
+            "benchmark_binary_sha256": binary.sha256,
+            "flags": words,
+            "warmup_mean_ns": output.warmup_mean_ns,
+            "stdev": "of the population (divided by n), as benchmark_model prints it",
+            "peak_rss": _APPROXIMATE if output.peak_bytes is not None else None,
+            **_gpu_conditions(request, gpu),
+        },
+        invalid_reasons=reasons(before, after),
+        sent_bytes=model.sent_bytes,
+        log=log,
+    )
+
+
+def _execute(device: Device, request: RunRequest, argv: list[str]) -> Completed:
+    """A child of a small shell: Linux counts what the process was before its exec as its peak
+    memory, and on this machine that would be edgeopt itself."""
+    try:
+        return device.transport.run(
+            ["sh", "-c", '"$@"; exit $?', "sh", *argv], timeout_s=request.timeout_s
+        )
+    except DeviceError as error:
+        if "timeout_s" not in error.details:
+            raise
+        raise DeviceError(
+            f"benchmark_model on {device.transport.name} did not end within"
+            f" {request.timeout_s:g} s and was killed.",
+            "Ask for fewer runs (--runs) or give more time (--timeout).",
+            details=error.details,
+        ) from error
+
+
+def flags(request: RunRequest) -> list[str]:
+    """The program's arguments but for the model. Raises InputError for values it cannot take."""
+    if request.accelerator not in ("cpu", "gpu"):
+        raise InputError(
+            f"benchmark_model runs on the CPU or the GPU, not on {request.accelerator!r}.",
+            "Choose a target with another runtime.",
+        )
+    words = [
+        f"--num_runs={request.runs}",
+        "--min_secs=0.001",  # else at least one second, whatever number of runs was asked for
+        f"--max_secs={max(1.0, request.timeout_s):g}",
+        f"--warmup_runs={request.warmup}",
+        "--warmup_min_secs=0",
+        f"--num_threads={request.threads}",
+        "--report_peak_memory_footprint=true",
+    ]
+    if request.accelerator == "cpu":
+        return words
+    words += ["--use_gpu=true", f"--gpu_precision_loss_allowed={_PRECISIONS[_precision(request)]}"]
+    if backend := _choice(request.options, "gpu_backend", ("", *_BACKENDS)):
+        words.append(f"--gpu_backend={backend}")
+    if _choice(request.options, "require_full_delegation", ("false", "true")) == "true":
+        words.append("--require_full_delegation=true")
+    return words
+
+
+def _precision(request: RunRequest) -> str:
+    return _choice(request.options, "precision", tuple(_PRECISIONS))
+
+
+def _choice(options: Mapping[str, str], key: str, allowed: tuple[str, ...]) -> str:
+    """The option's value, the first allowed one when it is not given."""
+    value = str(options.get(key, allowed[0]))
+    if value not in allowed:
+        known = ", ".join(word for word in allowed if word)
+        raise InputError(f"The runtime option {key} cannot be {value!r}.", f"Known: {known}.")
+    return value
+
+
+def _place_binary(device: Device, request: RunRequest, progress: Progress) -> _Binary:
+    given = request.options.get("benchmark_binary") or device.spec.benchmark_binary
+    version = None
+    if given:
+        source = Path(str(given)).expanduser()
+    else:
+        version = str(request.options.get("benchmark_version", PINNED_VERSION))
+        platform = platform_of(device.facts())
+        progress.stage(f"Fetching benchmark_model {version} for {platform}", None, "B")
+        source = fetch_benchmark_binary(
+            version,
+            platform,
+            offline=request.options.get("offline") == "true",
+            on_bytes=progress.advance,
+        )
+    progress.stage("Sending benchmark_model", None, "B")
+    folder = _folder_of(source)
+    if folder is not None:
+        tree = device.workspace.put_tree(folder, on_bytes=progress.advance, keep=request.keep)
+        path, digest, sent = f"{tree.path}/benchmark_model", hash_path(folder), tree.sent_bytes
+    else:
+        digest = hash_path(source)
+        file = device.workspace.put(
+            source,
+            sha256=digest,
+            suffix=".benchmark_model",
+            mode=0o700,
+            on_bytes=progress.advance,
+            keep=request.keep,
+        )
+        path, sent = file.path, file.sent_bytes
+    return _Binary(path=path, sha256=digest, version=version, sent_bytes=sent)
+
+
+def _folder_of(source: Path) -> Path | None:
+    """The folder to send when the program brings its libraries along; None for a lone file."""
+    if source.is_dir():
+        if (source / "benchmark_model").is_file():
+            return source
+        raise InputError(
+            f"{source} holds no benchmark_model.", "Give the program, or the folder it is in."
+        )
+    if not source.is_file():
+        raise InputError(
+            f"There is no benchmark_model at {source}.", "Check --benchmark-binary or devices.toml."
+        )
+    whole = source.name == "benchmark_model" and (source.parent / "lib").is_dir()
+    return source.parent if whole else None
+
+
+def _check_model(device: Device, request: RunRequest, sha256: str) -> None:
+    if sha256 != request.sha256:
+        raise DeviceError(
+            f"{device.transport.name} reads another model than was sent"
+            f" (sha256 {sha256 or 'unknown'} instead of {request.sha256}).",
+            "Clean its work folder and try again; if it repeats, check its storage.",
+        )
+
+
+def _check_flags(
+    device: Device, output: BenchmarkOutput, log: str, gpu: GpuProof | None, words: list[str]
+) -> None:
+    """Refuse a result that is not of the run that was asked for."""
+    if gpu is not None and not gpu.proven:
+        raise _no_gpu(device, gpu, log)
+    asked = {word.lstrip("-").partition("=")[0] for word in words}
+    ignored = sorted((asked & set(output.unconsumed_flags)) - _HARMLESS)
+    if ignored:
+        raise DeviceError(
+            f"benchmark_model on {device.transport.name} ignored --{', --'.join(ignored)}, so its"
+            " result is not of the run that was asked for.",
+            "Give a newer benchmark_model with --benchmark-binary.",
+            details={"log": log[-4000:]},
+        )
+
+
+def _no_gpu(device: Device, gpu: GpuProof, log: str) -> DeviceError:
+    refused = f" Operations it does not take: {'; '.join(gpu.unsupported)}." * bool(gpu.unsupported)
+    return DeviceError(
+        f"The GPU of {device.transport.name} was asked for, but edgeopt refused to call it a GPU"
+        f" run: {'; '.join(gpu.against)}.{refused}",
+        "Give a benchmark_model with the GPU delegate, or measure the CPU with --target cpu.",
+        details={"gpu": gpu.to_json(), "log": log[-4000:]},
+    )
+
+
+def _failed(
+    device: Device, request: RunRequest, code: int, log: str, gpu: GpuProof | None
+) -> DeviceError:
+    """What an exit code and the end of the log mean."""
+    lines = [line.strip() for line in log.splitlines() if line.strip()]
+    errors = [line.removeprefix("ERROR: ") for line in lines if line.startswith("ERROR")]
+    said = "; ".join(line.rstrip(".") for line in (errors or lines)[-4:])[-600:]
+    if gpu is not None and gpu.against and not gpu.proven and "GPU kernel" not in gpu.against[0]:
+        said = f"{'; '.join(gpu.against)}; {said}"
+    hint = "Read the log; a newer benchmark_model may know the model's operations."
+    how = f"exit {code}"
+    if code in (126, 127):
+        hint = (
+            "The program is not for this device (processor, system, missing libraries): give"
+            " another with --benchmark-binary, with its libraries in lib/ beside it."
+        )
+    elif code > 128:
+        how = f"killed by signal {code - 128}"
+        hint = "Out of memory, or a crash of the runtime: try a smaller model or another version."
+    return DeviceError(
+        f"benchmark_model failed on {device.transport.name} ({how}) with {request.model.name}:"
+        f" {said or 'it printed nothing'}.",
+        hint,
+        details={"exit_code": code, "log": log[-4000:]},
+    )
+
+
+def _gpu_conditions(request: RunRequest, gpu: GpuProof | None) -> dict[str, Any]:
+    if gpu is None:
+        return {}
+    precision = _precision(request)
+    allowed = "float16 allowed" if precision == "float16" else "float32"
+    return {"accelerator": gpu.accelerator, "gpu": gpu.to_json(), "gpu_precision": allowed}
+
+
+def _tell(
+    progress: Progress, request: RunRequest, output: BenchmarkOutput, gpu: GpuProof | None
+) -> None:
+    count = output.measured_ns.get("count")
+    if count is not None and count < request.runs:
+        progress.note(f"Only {count:.0f} of {request.runs} runs fitted into the time.")
+    if gpu is not None and not gpu.full:
+        part = f"{gpu.operations_gpu} of {gpu.operations_total} operations on the GPU"
+        progress.note(
+            f"Partial GPU run: {part if gpu.operations_total else gpu.accelerator};"
+            " the rest ran on the CPU and is in the time."
+        )
