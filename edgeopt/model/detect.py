@@ -66,10 +66,10 @@ def _file(path: Path) -> str:
         head = stream.read(4096)
     if head[4:8] == b"TFL3":
         return "tflite"
+    if head.startswith(b"PK"):  # before HDF5, which a .keras has inside, perhaps at byte 1024
+        return _zip(path)
     if _is_hdf5(path):
         return _h5(path)
-    if head.startswith(b"PK"):
-        return _zip(path)
     if len(head) < 8:
         raise ModelError(
             f"{path} has {len(head)} bytes, too few for a model.", "Copy or export it again."

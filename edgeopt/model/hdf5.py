@@ -21,7 +21,7 @@ __all__ = ["Dataset", "Survey", "survey"]
 
 _MAX_OBJECTS = 200_000
 _MAX_CONFIG_BYTES = 64 << 20
-_TIMEOUT_S = 60.0
+_TIMEOUT_S = 30.0
 _MISSING = 4
 
 

@@ -66,13 +66,13 @@ class Emitter:
             return self.custom(site, sources)
         if site.kind in NO_OPERATION or _is_linear(site):
             return sources
+        if site.shape is None:
+            shapes = [source.shape for source in sources]
+            site = replace(site, shape=output_shape(site.kind, site.config, shapes))
         if site.kind in _WRAPPERS:
             return self._wrapped(site, sources)
         if site.kind == "BatchNormalization" and self._folds(site, sources):
             return sources
-        if site.shape is None:
-            shapes = [source.shape for source in sources]
-            site = replace(site, shape=output_shape(site.kind, site.config, shapes))
         if site.kind.startswith("SeparableConv"):
             return [self._separable(site, sources)]
         op = layer_op(site.kind, site.config)
@@ -110,7 +110,8 @@ class Emitter:
     def _separable(self, site: Site, sources: list[Tensor]) -> Tensor:
         """A depthwise convolution, then a pointwise one that has the bias."""
         constants = self._constants(site)
-        middle = replace(site, shape=None)
+        alike = output_shape(f"Depthwise{site.kind}", site.config, [sources[0].shape])
+        middle = replace(site, shape=alike)
         depthwise = self._operator(
             "DEPTHWISE_CONV_2D",
             middle,

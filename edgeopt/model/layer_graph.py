@@ -7,13 +7,23 @@ and keras_history.
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeopt.model.flatbuffer import CorruptFile
 from edgeopt.model.layer_shapes import Shape
 
-__all__ = ["Call", "Key", "Layer", "Value", "dtype_of", "layers_of", "shape_of", "values_in"]
+__all__ = [
+    "Call",
+    "Key",
+    "Layer",
+    "Value",
+    "dtype_of",
+    "layers_of",
+    "renumber",
+    "shape_of",
+    "values_in",
+]
 
 _MAX_LAYERS = 100_000
 _MAX_NESTING = 30
@@ -49,6 +59,35 @@ def layers_of(entries: list[Any]) -> list[Layer]:
     if len(entries) > _MAX_LAYERS:
         raise CorruptFile(f"it has {len(entries)} layers")
     return [_layer(entry) for entry in entries]
+
+
+def renumber(layers: list[Layer], results: list[Value]) -> tuple[list[Layer], list[Value]]:
+    """Count every layer's calls from zero.
+
+    An inner model of Keras 2 was already called once when it was built, and its calls in the
+    outer model count on from there.
+    """
+    mentioned = [v.key for layer in layers for call in layer.calls for v in call.sources]
+    highest: dict[str, int] = {}
+    for name, call, _ in (*mentioned, *(value.key for value in results)):
+        highest[name] = max(call, highest.get(name, 0))
+    first = {
+        layer.name: max(0, highest.get(layer.name, 0) - max(0, len(layer.calls) - 1))
+        for layer in layers
+    }
+
+    def shifted(value: Value) -> Value:
+        name, call, output = value.key
+        return replace(value, key=(name, max(0, call - first.get(name, 0)), output))
+
+    moved = [
+        replace(
+            layer,
+            calls=tuple(Call(sources=tuple(map(shifted, call.sources))) for call in layer.calls),
+        )
+        for layer in layers
+    ]
+    return moved, list(map(shifted, results))
 
 
 def _layer(entry: Mapping[str, Any]) -> Layer:

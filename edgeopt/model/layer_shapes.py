@@ -23,6 +23,11 @@ _SAME_SHAPE = frozenset(
 _ELEMENTWISE = frozenset(
     ["Add", "Average", "Subtract", "Multiply", "Maximum", "Minimum", "Divide", "TrueDivide"]
 )
+# tf.* calls in a functional model (TFOpLambda): one source, or two that are broadcast.
+_FUNCTIONS = (
+    *("__operators__.add", "math.add", "math.subtract", "math.multiply", "math.truediv"),
+    *("nn.relu", "nn.relu6", "nn.softmax", "math.sigmoid", "math.tanh"),
+)
 
 
 def output_shape(kind: str, config: Config, shapes: Sequence[Shape | None]) -> Shape | None:
@@ -32,7 +37,7 @@ def output_shape(kind: str, config: Config, shapes: Sequence[Shape | None]) -> S
         return None
     if kind in _SAME_SHAPE:
         return known[0]
-    if kind in _ELEMENTWISE:
+    if kind in _ELEMENTWISE or config.get("function") in _FUNCTIONS:
         return _broadcast(known)
     if kind == "Concatenate":
         return _concatenate(known, int(config.get("axis", -1)))
@@ -83,14 +88,47 @@ def _windows(config: Config, sizes: Shape, kernel: Any) -> list[int]:
 
 
 def _convolution(kind: str, config: Config, shape: Shape) -> Shape | None:
-    if "Transpose" in kind:
-        return None  # output_padding makes it two rules; the file usually says
     spatial = _windows(config, shape[1:-1], config["kernel_size"])
     if kind.startswith("Depthwise"):
         channels = shape[-1] * int(config.get("depth_multiplier", 1)) if shape[-1] > 0 else -1
     else:
         channels = int(config["filters"])
     return (shape[0], *spatial, channels)
+
+
+def _transposed(kind: str, config: Config, shape: Shape) -> Shape | None:
+    if config.get("output_padding") is not None or config.get("padding") not in ("same", "valid"):
+        return None  # a rule of its own, and rare
+    count = len(shape) - 2
+    kernels = _per_axis(config["kernel_size"], count)
+    strides = _per_axis(config.get("strides"), count)
+    beyond = [0] * count
+    if config["padding"] == "valid":
+        beyond = [max(0, k - s) for k, s in zip(kernels, strides, strict=True)]
+    spatial = [
+        size if size < 0 else size * stride + more
+        for size, stride, more in zip(shape[1:-1], strides, beyond, strict=True)
+    ]
+    return (shape[0], *spatial, int(config["filters"]))
+
+
+def _attention(kind: str, config: Config, shape: Shape) -> Shape | None:
+    return shape if config.get("output_shape") is None else None
+
+
+def _each_step(kind: str, config: Config, shape: Shape) -> Shape | None:
+    """TimeDistributed: the layer inside, on what is left of a step."""
+    inner = config["layer"]
+    step = output_shape(str(inner["class_name"]), inner["config"], [(shape[0], *shape[2:])])
+    return None if step is None else (shape[0], shape[1], *step[1:])
+
+
+def _both_ways(kind: str, config: Config, shape: Shape) -> Shape | None:
+    inner = config["layer"]
+    once = output_shape(str(inner["class_name"]), inner["config"], [shape])
+    if once is None or config.get("merge_mode", "concat") != "concat":
+        return once if config.get("merge_mode") else None
+    return (*once[:-1], 2 * once[-1])
 
 
 def _pooling(kind: str, config: Config, shape: Shape) -> Shape | None:
@@ -162,6 +200,10 @@ def _recurrent(kind: str, config: Config, shape: Shape) -> Shape | None:
 
 # By the end of the class name: Conv2D and DepthwiseConv2D, AveragePooling2D and so on.
 _BY_NAME = (
+    *((f"Conv{n}DTranspose", _transposed) for n in (1, 2, 3)),
+    ("MultiHeadAttention", _attention),
+    ("TimeDistributed", _each_step),
+    ("Bidirectional", _both_ways),
     *((f"Conv{n}D", _convolution) for n in (1, 2, 3)),
     *((f"Pooling{n}D", _pooling) for n in (1, 2, 3)),
     *((f"ZeroPadding{n}D", _margins) for n in (1, 2, 3)),

@@ -11,7 +11,16 @@ from edgeopt.facts import Subgraph, Tensor
 from edgeopt.model.flatbuffer import CorruptFile
 from edgeopt.model.keras_weights import Weights
 from edgeopt.model.layer_emit import Emitter, Site
-from edgeopt.model.layer_graph import Key, Layer, Value, dtype_of, layers_of, shape_of, values_in
+from edgeopt.model.layer_graph import (
+    Key,
+    Layer,
+    Value,
+    dtype_of,
+    layers_of,
+    renumber,
+    shape_of,
+    values_in,
+)
 from edgeopt.model.layer_shapes import Shape
 
 __all__ = ["read_layers"]
@@ -113,8 +122,8 @@ class _Reader:
         places: Sequence[_Place],
         given: Sequence[Tensor] | None,
     ) -> list[Tensor]:
+        layers, results = renumber(list(layers), list(values_in(config.get("output_layers"))))
         stated = {v.key: v for layer in layers for call in layer.calls for v in call.sources}
-        results = list(values_in(config.get("output_layers")))
         uses = Counter(v.key for layer in layers for call in layer.calls for v in call.sources)
         uses.update(value.key for value in results)
         known = self._functional_inputs(config, layers, given)
@@ -161,7 +170,7 @@ class _Reader:
         layers: Sequence[Layer],
         given: Sequence[Tensor] | None,
     ) -> dict[Key, Tensor]:
-        keys = [value.key for value in values_in(config.get("input_layers"))]
+        keys = [(value.key[0], 0, 0) for value in values_in(config.get("input_layers"))]
         if given is not None:
             return dict(zip(keys, given, strict=False))
         by_name = {layer.name: layer for layer in layers}
