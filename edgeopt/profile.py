@@ -190,7 +190,7 @@ class HardwareProfile:
             if name not in TYPES
         ]
         found += [
-            f"granularity {g!r} is not one of {GRANULARITIES}."
+            f"weights.granularity {g!r} is not one of {GRANULARITIES}."
             for g in self.granularity
             if g not in GRANULARITIES
         ]
@@ -199,7 +199,7 @@ class HardwareProfile:
                 "weights.types, activations.types and weights.granularity must not be empty."
             )
         if self.requires_quantization and any(t in FLOATS for t in self.activation_types):
-            found.append("quantization is required, but activations.types allows float.")
+            found.append("activations.quantized is set, but activations.types allows float.")
         return found
 
     def _io_problems(self) -> list[str]:

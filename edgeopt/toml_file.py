@@ -261,8 +261,9 @@ class _Lines:
             elif closing == "}":
                 self._pair(at)
             else:
-                self.found[(*at, index)] = self._line()
-                self._value((*at, index))
+                item: Keys = (*at, index)
+                self.found[item] = self._line()
+                self._value(item)
                 index += 1
         self._at += 1
 

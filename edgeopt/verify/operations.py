@@ -41,7 +41,8 @@ def judge(op: Operator, graph: Graph, profile: HardwareProfile) -> Judgement:
         what = "custom operation" if op.custom else "operation not supported"
         return Judgement(supported=False, reason=what, hint=remedy, source=profile.partition.source)
     for reason in _refusals(op, graph, rule, profile):
-        hint = remedy or ("" if "float" not in reason else "Quantize the model first.")
+        unquantized = profile.requires_quantization and _float_weights(op)
+        hint = remedy or ("Give calibration data with --calibration." if unquantized else "")
         return Judgement(supported=False, reason=reason, hint=hint, source=rule.source, checked=4)
     return _run_checks(op, graph, rule, remedy)
 
@@ -76,6 +77,10 @@ def _wrong_types(
         elif profile.requires_quantization and tensor.dtype.startswith(("float", "bfloat")):
             yield tensor.dtype
     yield from (t.dtype for t in op.outputs if t.dtype not in rule.output_types)
+
+
+def _float_weights(op: Operator) -> bool:
+    return any(t is not None and t.constant and t.dtype.startswith("float") for t in op.inputs)
 
 
 def _outer_dimensions(tensor: Tensor, free: int | None) -> bool:

@@ -65,7 +65,12 @@ def _boundary(
     if io is not None and tensor.dtype in (*to.profile.io_types, "int16"):
         found = f"{tensor.dtype} {kind}"
         to.require(
-            tensor.dtype == io, "io.types", where, found, f"{io}, as --io asks", "Convert it again."
+            tensor.dtype == io,
+            "io.types",
+            where,
+            found,
+            f"{io}, as --io asks",
+            f"Convert it again with --io {io}.",
         )
 
 
