@@ -22,7 +22,7 @@ from typing import IO
 __all__ = ["Execution", "run_bounded"]
 
 # A compiler prints a few kB. A program that prints without end must not fill the disk meanwhile.
-_MAX_OUTPUT_BYTES = 32 << 20
+_MAX_OUTPUT_BYTES = 8 << 20
 _POLL_S = 0.02
 _SLOW_POLL_S = 0.1
 

@@ -169,6 +169,7 @@ class SshHost:
         return ended
 
     def _refuse(self, ended: Execution) -> None:
+        whole = ended.error_text.lower()
         said = ended.error_text.strip()[-800:]
         advice = "Try the same ssh command by hand."
         if ended.timed_out:
@@ -180,7 +181,7 @@ class SshHost:
             message = f"{self.name} could not take the model: {said or 'its disk may be full'}."
         else:
             message = f"ssh to {self.name} failed: {said or f'exit code {ended.exit_code}'}"
-            found = (text for sign, text in _ADVICE.items() if sign in said.lower())
+            found = (text for sign, text in _ADVICE.items() if sign in whole)
             advice = next(found, advice)
         raise ToolError(message, advice, argv=ended.argv, returncode=ended.exit_code)
 
