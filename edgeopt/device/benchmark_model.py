@@ -6,7 +6,8 @@ are None. A GPU run counts only when the log proves it (gpu_proof).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,6 +33,16 @@ _BACKENDS = ("cl", "gl")
 _LOG_CHARS = 200_000
 # Flags a program may not know without the result changing its meaning.
 _HARMLESS = {"report_peak_memory_footprint", "max_secs", "min_secs", "warmup_min_secs"}
+_LOCK_WAIT_S = 120.0
+_BUSY = 75  # EX_TEMPFAIL of sysexits.h
+# One measurement at a time, by the lock file that the agent takes too: $1 it, $2 seconds to wait.
+# The program is a child and not exec'ed: Linux counts what a process was before its exec as its
+# peak memory, and on this machine that would be edgeopt itself.
+_ALONE = r"""if command -v flock >/dev/null 2>&1 && exec 9>>"$1"; then n=0
+until flock -n 9; do
+  n=$((n + 1)); [ $n -le $2 ] || { echo 'edgeopt: busy' >&2; exit 75; }; sleep 1
+done; fi
+shift 2; "$@"; exit $?"""
 _APPROXIMATE = "approximate: sampled every 50 ms, the benchmark program itself included"
 
 
@@ -54,33 +65,48 @@ def run(device: Device, request: RunRequest, progress: Progress) -> RunResult:
     DeviceError when it fails there or when a GPU run cannot be proven.
     """
     words = flags(request)
-    binary = _place_binary(device, request, progress)
-    size = request.model.stat().st_size
-    progress.stage("Sending the model", size, "B")
-    model = device.workspace.put(
-        request.model,
-        sha256=request.sha256,
-        suffix=".tflite",
-        keep=request.keep,
-        on_bytes=progress.advance,
-    )
-    before, sha256 = read_conditions(device.transport, model.path)
-    _check_model(device, request, sha256)
-    progress.stage(f"Timing {request.runs} runs with benchmark_model")
-    done = _execute(device, request, [binary.path, f"--graph={model.path}", *words])
+    with _discarding(device, request.keep):
+        binary = _place_binary(device, request, progress)
+        size = request.model.stat().st_size
+        progress.stage("Sending the model", size, "B")
+        model = device.workspace.put(
+            request.model,
+            sha256=request.sha256,
+            suffix=".tflite",
+            keep=request.keep,
+            on_bytes=progress.advance,
+        )
+        before, sha256 = read_conditions(device.transport, model.path)
+        _check_model(device, request, sha256)
+        progress.stage(f"Timing {request.runs} runs with benchmark_model")
+        done = _execute(device, request, [binary.path, f"--graph={model.path}", *words])
+        after, _ = read_conditions(device.transport, model.path)
     log = clean_text((done.stdout + done.stderr).decode(errors="replace"), _LOG_CHARS)
     gpu = prove_gpu(log) if request.accelerator == "gpu" else None
     if done.exit_code:
         raise _failed(device, request, done.exit_code, log, gpu)
     output = parse_output(log)
     _check_flags(device, output, log, gpu, words)
-    after, _ = read_conditions(device.transport, model.path)
     _tell(progress, request, output, gpu)
+    states = {"before": before, "after": after}
+    return _result(device, request, binary, output, gpu, states, model.sent_bytes, log)
+
+
+def _result(
+    device: Device,
+    request: RunRequest,
+    binary: _Binary,
+    output: BenchmarkOutput,
+    gpu: GpuProof | None,
+    states: dict[str, dict[str, Any]],
+    sent_bytes: int,
+    log: str,
+) -> RunResult:
     return RunResult(
         runtime="benchmark_model",
         runtime_version=binary.version,
         accelerator=gpu.accelerator if gpu else "cpu",
-        model_sha256=sha256,
+        model_sha256=request.sha256,  # _check_model: the device reads the same
         warmup_ns=None,
         samples_ns=None,
         first_ns=output.first_ns,
@@ -90,37 +116,56 @@ def run(device: Device, request: RunRequest, progress: Progress) -> RunResult:
         summary_ns=output.measured_ns,
         facts=device.facts(),
         conditions={
-            "before": before,
-            "after": after,
+            **states,
             "benchmark_binary_sha256": binary.sha256,
-            "flags": words,
+            "flags": flags(request),
             "warmup_mean_ns": output.warmup_mean_ns,
             "stdev": "of the population (divided by n), as benchmark_model prints it",
             "peak_rss": _APPROXIMATE if output.peak_bytes is not None else None,
             **_gpu_conditions(request, gpu),
         },
-        invalid_reasons=reasons(before, after),
-        sent_bytes=model.sent_bytes,
+        invalid_reasons=reasons(states["before"], states["after"]),
+        sent_bytes=sent_bytes,
         log=log,
     )
 
 
-def _execute(device: Device, request: RunRequest, argv: list[str]) -> Completed:
-    """A child of a small shell: Linux counts what the process was before its exec as its peak
-    memory, and on this machine that would be edgeopt itself."""
+@contextmanager
+def _discarding(device: Device, keep: bool) -> Iterator[None]:
+    """Without `keep`, leave nothing: on success, on errors and on Ctrl-C."""
     try:
-        return device.transport.run(
-            ["sh", "-c", '"$@"; exit $?', "sh", *argv], timeout_s=request.timeout_s
+        yield
+    except BaseException:
+        with suppress(DeviceError):  # what went wrong first is what counts
+            device.workspace.discard()
+        raise
+    if not keep:
+        device.workspace.discard()
+
+
+def _execute(device: Device, request: RunRequest, argv: list[str]) -> Completed:
+    """Run it alone on the device, as a child of a small shell (see _ALONE)."""
+    name, wait_s = device.transport.name, int(min(_LOCK_WAIT_S, request.timeout_s / 2))
+    lock = f"{device.workspace.root}/edgeopt.lock"
+    try:
+        done = device.transport.run(
+            ["sh", "-c", _ALONE, "sh", lock, str(wait_s), *argv],
+            timeout_s=request.timeout_s,
         )
     except DeviceError as error:
         if "timeout_s" not in error.details:
             raise
         raise DeviceError(
-            f"benchmark_model on {device.transport.name} did not end within"
-            f" {request.timeout_s:g} s and was killed.",
+            f"benchmark_model on {name} did not end within {request.timeout_s:g} s and was killed.",
             "Ask for fewer runs (--runs) or give more time (--timeout).",
             details=error.details,
         ) from error
+    if done.exit_code == _BUSY and b"edgeopt: busy" in done.stderr + done.stdout:
+        raise DeviceError(
+            f"{name} is busy: another run of edgeopt has this device.",
+            "Wait for it, or end it there.",
+        )
+    return done
 
 
 def flags(request: RunRequest) -> list[str]:
@@ -130,10 +175,14 @@ def flags(request: RunRequest) -> list[str]:
             f"benchmark_model runs on the CPU or the GPU, not on {request.accelerator!r}.",
             "Choose a target with another runtime.",
         )
+    if request.runs < 1 or request.warmup < 0 or request.threads < 1 or request.timeout_s <= 0:
+        raise InputError(
+            "runs and threads count from 1, warmup from 0, the timeout is above 0.", "Correct them."
+        )
     words = [
         f"--num_runs={request.runs}",
         "--min_secs=0.001",  # else at least one second, whatever number of runs was asked for
-        f"--max_secs={max(1.0, request.timeout_s):g}",
+        f"--max_secs={2 * request.timeout_s:g}",  # our own deadline ends it: never fewer runs
         f"--warmup_runs={request.warmup}",
         "--warmup_min_secs=0",
         f"--num_threads={request.threads}",
@@ -288,7 +337,7 @@ def _tell(
 ) -> None:
     count = output.measured_ns.get("count")
     if count is not None and count < request.runs:
-        progress.note(f"Only {count:.0f} of {request.runs} runs fitted into the time.")
+        progress.note(f"benchmark_model made only {count:.0f} of {request.runs} runs.")
     if gpu is not None and not gpu.full:
         part = f"{gpu.operations_gpu} of {gpu.operations_total} operations on the GPU"
         progress.note(

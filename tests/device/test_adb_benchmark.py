@@ -100,10 +100,27 @@ def test_a_model_the_program_cannot_run_is_explained(device: Device, shared: Pat
 
 
 def test_a_deadline_ends_the_program_on_the_device(device: Device, model: Path) -> None:
-    with pytest.raises(DeviceError, match=r"benchmark_model on .* did not end within 1 s"):
-        run(device, request(model, runs=1_000_000, timeout_s=1), Silent())
+    with pytest.raises(DeviceError, match=r"benchmark_model on .* did not end within 2 s"):
+        run(device, request(model, runs=1_000_000, timeout_s=2), Silent())
     listed = device.transport.run(["ps", "-e", "-o", "args"], timeout_s=10).stdout
     assert b"benchmark_model" not in listed
+
+
+def test_two_runs_never_share_a_device(device: Device, model: Path, board: Adbd) -> None:
+    import fcntl
+
+    run(device, request(model), Silent())
+    with board.path("/data/local/tmp/edgeopt/edgeopt.lock").open("a") as other:
+        fcntl.flock(other, fcntl.LOCK_EX)
+        with pytest.raises(DeviceError, match="is busy"):
+            run(device, request(model, timeout_s=3), Silent())
+
+
+def test_without_keep_nothing_stays(device: Device, model: Path, board: Adbd) -> None:
+    device.workspace.clean()
+    run(device, request(model, keep=False), Silent())
+    left = [p.name for p in board.path("/data/local/tmp/edgeopt").glob("*")]
+    assert left in ([], ["edgeopt.lock"])
 
 
 def test_a_program_of_another_processor_is_explained(

@@ -167,6 +167,8 @@ def test_full_delegation_is_required_when_asked() -> None:
     "changes",
     [
         {"accelerator": "edgetpu"},
+        {"runs": 0},
+        {"threads": 0},
         {"accelerator": "gpu", "options": {"precision": "int4"}},
         {"accelerator": "gpu", "options": {"gpu_backend": "cl --use_nnapi=true"}},
     ],
