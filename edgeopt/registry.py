@@ -21,6 +21,11 @@ BUILTINS: dict[str, dict[str, str]] = {
         "edgetpu": "edgeopt.compile.edgetpu:compile_model",
         "command": "edgeopt.compile.command:compile_model",
     },
+    # What besides model and options decides a compiler's output: a text for the cache's key.
+    "compiler_identities": {
+        "edgetpu": "edgeopt.compile.identity:edgetpu",
+        "command": "edgeopt.compile.identity:command",
+    },
     "transports": {
         "local": "edgeopt.device.local:connect",
         "ssh": "edgeopt.device.ssh:connect",

@@ -68,8 +68,17 @@ class Store:
         shutil.rmtree(folder, ignore_errors=True)
         return None
 
-    def build(self, key: str, name: str, make: Callable[[Path], Mapping[str, Any]]) -> Entry:
-        """The entry of `key`, made by `make(path)` in a temporary folder when it is not there."""
+    def build(
+        self,
+        key: str,
+        name: str,
+        make: Callable[[Path], Mapping[str, Any]],
+        keep: tuple[str, ...] = (),
+    ) -> Entry:
+        """The entry of `key`, made by `make(path)` in a temporary folder when it is not there.
+
+        Of what else the maker leaves in that folder only the files named in `keep` stay.
+        """
         if found := self.get(key):
             return found
         with scratch(self.root) as folder:
@@ -78,7 +87,7 @@ class Store:
             sidecar = {"name": name, "sha256": hash_path(path), "meta": meta}
             (folder / _SIDECAR).write_text(json.dumps(sidecar, sort_keys=True))
             for stray in folder.iterdir():
-                if stray.name not in (name, _SIDECAR):
+                if stray.name not in (name, _SIDECAR, *keep):
                     shutil.rmtree(stray) if stray.is_dir() else stray.unlink()
             with suppress(OSError):  # someone else was first: theirs is the same
                 folder.rename(self.root / key)

@@ -4,6 +4,18 @@ from __future__ import annotations
 
 from edgeopt.device.device import Device, connect
 from edgeopt.device.inventory import DeviceSpec, list_devices, resolve
+from edgeopt.device.runner import clean, host_outputs, run
 from edgeopt.device.workspace import Placed, Workspace
 
-__all__ = ["Device", "DeviceSpec", "Placed", "Workspace", "connect", "list_devices", "resolve"]
+__all__ = [
+    "Device",
+    "DeviceSpec",
+    "Placed",
+    "Workspace",
+    "clean",
+    "connect",
+    "host_outputs",
+    "list_devices",
+    "resolve",
+    "run",
+]

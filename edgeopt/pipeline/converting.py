@@ -52,7 +52,9 @@ def to_float(session: Session) -> None:
     for note in entry.meta["notes"]:
         session.note(note)
     session.float_model = entry.path
-    session.add(artifacts=(*session.report.artifacts, Artifact.of(entry.path, "float", source)))
+    made = Artifact.of(entry.path, "float", source)
+    if made.sha256 != source.sha256:  # a .tflite that was float and static already is no step
+        session.add(artifacts=(*session.report.artifacts, made))
 
 
 def quantize(session: Session) -> None:
