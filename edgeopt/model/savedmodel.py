@@ -9,7 +9,6 @@ from edgeopt.errors import ModelError
 from edgeopt.facts import Subgraph, Tensor
 from edgeopt.model.contents import Contents
 from edgeopt.model.flatbuffer import CorruptFile
-from edgeopt.model.parameters import count_parameters
 from edgeopt.model.saved_model_pb import dtype_name, parse
 from edgeopt.model.source import read_bytes
 from edgeopt.model.tf_graph import GraphReader, Scope, shape_tuple
@@ -43,11 +42,10 @@ def _contents(saved_model: Any, path: Path) -> Contents:
         )
     _require_variables(meta, path)
     name = _DEFAULT if _DEFAULT in signatures else min(signatures)
-    subgraph, folded = _subgraph(meta.graph, signatures[name], name)
-    counted = count_parameters((subgraph,))
+    subgraph, trained = _subgraph(meta.graph, signatures[name], name)
     return Contents(
         subgraphs=(subgraph,),
-        parameters=None if counted is None else counted + folded,
+        parameters=trained,
         description=f"TensorFlow {meta.info.version}" if meta.info.version else "",
         signatures=tuple(sorted(signatures)),
     )
@@ -69,8 +67,8 @@ def _require_variables(meta: Any, path: Path) -> None:
         )
 
 
-def _subgraph(graph: Any, signature: Any, name: str) -> tuple[Subgraph, int]:
-    """The serving graph, and the values of weights that conversion folds into others."""
+def _subgraph(graph: Any, signature: Any, name: str) -> tuple[Subgraph, int | None]:
+    """The serving graph, and how many trained values it takes."""
     reader = GraphReader({f.signature.name: f for f in graph.library.functions})
     bound: dict[str, Tensor] = {}
     inputs = []
@@ -80,12 +78,11 @@ def _subgraph(graph: Any, signature: Any, name: str) -> tuple[Subgraph, int]:
         inputs.append(tensor)
         bound[_node_of(entry.value.name)] = tensor
     wanted = sorted(signature.outputs, key=lambda entry: str(entry.key))
-    scope = Scope(nodes={n.name: n for n in graph.nodes}, bound=bound, prefix="", depth=0)
-    outputs = reader.values(scope, [entry.value.name for entry in wanted])
+    references = [entry.value.name for entry in wanted]
+    outputs = reader.values(Scope.of("", graph.nodes, bound, references), references)
     for index, entry in enumerate(wanted):
         outputs[index] = reader.state(outputs[index], shape_tuple(entry.value.shape))
-    folded = reader.folded_values
-    return reader.subgraph(name, inputs, outputs), folded
+    return reader.subgraph(name, inputs, outputs), reader.trained_values()
 
 
 def _node_of(reference: str) -> str:

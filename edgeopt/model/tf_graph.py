@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import prod
 from typing import Any
@@ -26,17 +27,36 @@ _MAX_DEPTH = 60
 _MAX_NODES = 200_000
 _MAX_OUTPUTS = 10_000
 _TAKES_BIAS = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "CONV_3D")
+_TRAINED = ("float32", "float16", "bfloat16", "float64", "int8", "uint8", "int4", "int16")
 _NORMALIZES = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Scope:
-    """A graph or a function's body; `bound` are its arguments (or placeholders) by name."""
+    """A graph or a function's body; `bound` are its arguments (or placeholders) by name.
 
+    `uses` counts who takes each node's results.
+    """
+
+    name: str
     nodes: Mapping[str, Any]
     bound: Mapping[str, Tensor]
-    prefix: str
+    uses: Mapping[str, int]
     depth: int
+
+    @classmethod
+    def of(
+        cls,
+        name: str,
+        nodes: Iterable[Any],
+        bound: Mapping[str, Tensor],
+        references: Iterable[str],
+        depth: int = 0,
+    ) -> Scope:
+        by_name = {node.name: node for node in nodes}
+        uses = Counter(_name(ref) for node in by_name.values() for ref in node.inputs)
+        uses.update(map(_name, references))
+        return cls(name=name, nodes=by_name, bound=bound, uses=uses, depth=depth)
 
 
 def shape_tuple(shape: Any) -> tuple[int, ...] | None:
@@ -50,7 +70,7 @@ class GraphReader:
         self.tensors: list[Tensor] = []
         self.operators: list[Operator] = []
         self.producers: dict[int, int] = {}  # operator by the tensor that it makes
-        self.folded_values = 0
+        self.weights: dict[tuple[str, str], int | None] = {}  # trained values by their node
         self.visited = 0
 
     def tensor(
@@ -112,53 +132,61 @@ class GraphReader:
         data = [reference for reference in node.inputs if not reference.startswith("^")]
         sources = [_pick(made, reference) for reference in data]
         attributes = {entry.key: entry.value for entry in node.attrs}
-        name = f"{scope.prefix}{node.name}"
         if node.op in PASSES and sources:
             return sources
         if node.op in VARIABLES or node.op == "Const":
-            return [self._constant(node.op, name, attributes)]
+            return [self._constant(scope, node, attributes)]
         function = attributes["f"].func.name if node.op in CALLS and "f" in attributes else node.op
         if function in self.functions:
             return self._call(scope, self.functions[function], sources)
+        name = node.name
         if node.op in BOOKKEEPING:
             return []
         if node.op.startswith("Placeholder"):
             return self._results(name, attributes)
-        return self._operator(node.op, name, sources, attributes)
+        if sources and all(t.constant for t in sources) and "Random" not in node.op:
+            return self._results(name, attributes, constant=True)  # worked out at conversion
+        alone = scope.uses.get(_name(data[0]) if data else "", 0) == 1
+        return self._operator(node.op, name, sources, attributes, alone)
 
-    def _constant(self, op: str, name: str, attributes: Mapping[str, Any]) -> Tensor:
-        if op == "Const":
+    def _constant(self, scope: Scope, node: Any, attributes: Mapping[str, Any]) -> Tensor:
+        if node.op == "Const":
             value = attributes["value"].tensor
-            return self.tensor(
-                name, shape_tuple(value.shape), dtype_name(value.dtype), constant=True
-            )
-        shape = shape_tuple(attributes["shape"].shape) if "shape" in attributes else None
-        return self.tensor(name, shape, dtype_name(attributes["dtype"].type), constant=True)
+            shape, dtype = shape_tuple(value.shape), dtype_name(value.dtype)
+            trained = dtype in _TRAINED and bool(shape)
+        else:
+            shape = shape_tuple(attributes["shape"].shape) if "shape" in attributes else None
+            dtype = dtype_name(attributes["dtype"].type)
+            trained = dtype in _TRAINED
+        if trained:
+            known = shape is not None and -1 not in shape
+            self.weights[(scope.name, node.name)] = prod(shape or ()) if known else None
+        return self.tensor(node.name, shape, dtype, constant=True)
+
+    def trained_values(self) -> int | None:
+        """Elements of the variables and float constants on the way; None if a shape is open."""
+        counts = list(self.weights.values())
+        return None if None in counts else sum(count or 0 for count in counts)
 
     def _call(self, scope: Scope, function: Any, sources: Sequence[Tensor]) -> list[Tensor]:
         names = [argument.name for argument in function.signature.inputs]
         if len(names) != len(sources):
             raise CorruptFile(f"{function.signature.name[:80]} is called with other arguments")
-        inner = Scope(
-            nodes={node.name: node for node in function.nodes},
-            bound=dict(zip(names, sources, strict=True)),
-            prefix="",
-            depth=scope.depth + 1,
-        )
         returned = {entry.key: entry.value for entry in function.ret}
         wanted = [returned[output.name] for output in function.signature.outputs]
+        bound = dict(zip(names, sources, strict=True))
+        inner = Scope.of(function.signature.name, function.nodes, bound, wanted, scope.depth + 1)
         return self.values(inner, wanted)
 
     def _operator(
-        self, op: str, name: str, sources: list[Tensor], attributes: dict[str, Any]
+        self, op: str, name: str, sources: list[Tensor], attributes: dict[str, Any], alone: bool
     ) -> list[Tensor]:
-        """One operation, or what conversion puts into the one before: a bias, a normalization."""
-        constants = [t for t in sources[1:] if t.constant]
-        if op == "BiasAdd" and constants and self._absorbs(sources[0], _TAKES_BIAS, (2,)):
-            return [self._absorb(sources[0], constants)]
-        if op in _NORMALIZES and self._absorbs(sources[0], _TAKES_BIAS, (2, 3)):
-            self.folded_values += sum(prod(t.shape or ()) for t in constants)
-            return [sources[0]] * 6
+        """One operation, or what conversion puts into the one before: a bias, a normalization.
+
+        `alone`: nothing else takes this node's first input.
+        """
+        if alone and self._folds(op, sources):
+            return [sources[0]] * (6 if op in _NORMALIZES else 1)
         results = self._results(name, attributes)
         if op in _NORMALIZES:
             middle = self.tensor(name, results[0].shape, results[0].dtype)
@@ -167,6 +195,19 @@ class GraphReader:
             return [results[0]] * 6
         self._add(node_op(op), name, sources, results, node_options(op, attributes))
         return results
+
+    def _folds(self, op: str, sources: list[Tensor]) -> bool:
+        """Whether the operation goes into the convolution before, which then has a bias."""
+        if op in _NORMALIZES:
+            return self._absorbs(sources[0], _TAKES_BIAS, (2, 3))
+        constants = [t for t in sources[1:] if t.constant]
+        if len(sources) != 2 or not constants or not _by_channel(constants[0], sources[0]):
+            return False
+        if op in ("BiasAdd", "Add", "AddV2") and self._absorbs(sources[0], _TAKES_BIAS, (2,)):
+            self._absorb(sources[0], constants)
+            return True
+        scales = op in ("Mul", "Add", "AddV2", "Sub", "BiasAdd")
+        return scales and self._absorbs(sources[0], _TAKES_BIAS, (2, 3))
 
     def _absorbs(self, tensor: Tensor, ops: Sequence[str], inputs: Sequence[int]) -> bool:
         index = self.producers.get(tensor.index)
@@ -203,7 +244,9 @@ class GraphReader:
             )
         )
 
-    def _results(self, name: str, attributes: Mapping[str, Any]) -> list[Tensor]:
+    def _results(
+        self, name: str, attributes: Mapping[str, Any], *, constant: bool = False
+    ) -> list[Tensor]:
         """A node's outputs, as many as it states (one where it states nothing)."""
         stated = attributes["_output_shapes"].list.shapes if "_output_shapes" in attributes else []
         shapes = [shape_tuple(shape) for shape in stated]
@@ -215,7 +258,7 @@ class GraphReader:
         key = next((k for k in ("DstT", "dtype", "output_type", "T") if k in attributes), None)
         dtype = dtype_name(attributes[key].type) if key else "float32"
         shapes += [None] * (count - len(shapes))
-        return [self.tensor(name, shape, dtype) for shape in shapes]
+        return [self.tensor(name, shape, dtype, constant=constant) for shape in shapes]
 
 
 def _in_order(scope: Scope, references: Sequence[str], done: set[str]) -> Iterator[str]:
@@ -239,6 +282,12 @@ def _in_order(scope: Scope, references: Sequence[str], done: set[str]) -> Iterat
 
 def _name(reference: str) -> str:
     return reference.partition(":")[0]
+
+
+def _by_channel(constant: Tensor, source: Tensor) -> bool:
+    """A value for each of the last dimension's channels, or one for all."""
+    shape, channels = constant.shape, (source.shape or (None,))[-1]
+    return shape is not None and (not shape or shape[-1] in (channels, 1)) and prod(shape[:-1]) == 1
 
 
 def _pick(made: Mapping[str, list[Tensor]], reference: str) -> Tensor:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import random
 import shutil
 import subprocess
@@ -93,3 +94,35 @@ def test_damage_is_reported_or_read_but_never_crashes(shared: Path, tmp_path: Pa
         except EdgeoptError:
             pass
         assert time.monotonic() - started < 2
+
+
+EXPORT = """
+import sys, keras
+L = keras.layers
+x = keras.Input((16, 16, 3))
+y = L.ReLU(max_value=6.0)(L.BatchNormalization()(L.Conv2D(4, 3, use_bias=False)(x)))
+y = L.BatchNormalization()(L.DepthwiseConv2D(3, padding="same")(y))
+model = keras.Model(x, L.Dense(5, activation="softmax")(L.GlobalAveragePooling2D()(y)))
+model.export(sys.argv[1], verbose=False)
+print("COUNT", model.count_params())
+"""
+
+
+@pytest.mark.tf
+def test_what_keras_3_exports_is_read_as_it_is_converted(tmp_path: Path) -> None:
+    if importlib.util.find_spec("keras") is None:
+        pytest.skip("keras is not installed (the tf extra)")
+    command = [sys.executable, "-W", "ignore", "-c", EXPORT, str(tmp_path / "exported")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    facts = read(tmp_path / "exported")
+    [count] = [line for line in done.stdout.splitlines() if line.startswith("COUNT")]
+    assert facts.parameters == int(count.split()[1])
+    assert [op.op for op in facts.operators()] == [
+        "CONV_2D",
+        "RELU6",
+        "DEPTHWISE_CONV_2D",
+        "MEAN",
+        "FULLY_CONNECTED",
+        "SOFTMAX",
+    ]
+    assert facts.outputs[0].shape == (-1, 5)
