@@ -1,36 +1,52 @@
-"""What besides model and options decides a compiler's output: a text for the cache's key."""
+"""What besides model and options decides a compiler's output: a text for the cache's key.
+
+An identity is cheap next to a compilation: where the program is, its bytes, and what it says its
+version is. A missing compiler raises what compiling would raise.
+"""
 
 from __future__ import annotations
 
+import json
 import shlex
 import shutil
 from pathlib import Path
 
+from edgeopt.artifact import hash_path
 from edgeopt.compile.contract import CompileOptions
 
 __all__ = ["command", "edgetpu"]
 
 
 def edgetpu(options: CompileOptions) -> str:
-    """Where the compiler is, what it answers to --version, and the program file's state.
+    """The compiler's place, version and bytes; on another host or in an image its version alone.
 
-    Raises ToolError when there is no compiler.
+    Raises ToolError when there is no compiler or it does not start, InputError for bad options.
     """
-    from edgeopt.compile.compiler_host import find_host
+    from edgeopt.compile.compiler_host import LocalHost, find_host
+    from edgeopt.compile.edgetpu_flags import settled
 
-    host = find_host(options)
-    return f"{host.name} {host.kind} {host.version()} {_state(host.name)}"
+    host = find_host(settled(options))
+    return json.dumps(
+        {
+            "where": host.name,
+            "version": " ".join(host.version().split()),
+            "bytes": _bytes_of(host.path) if isinstance(host, LocalHost) else None,
+        }
+    )
+
+
+def _bytes_of(program: Path) -> list[str]:
+    """Google's wrapper is three lines: the program proper is in the folder beside it."""
+    path = program.resolve()
+    inner = path.parent / "edgetpu_compiler_bin" / path.name
+    return [hash_path(file) for file in (path, inner) if file.is_file()]
 
 
 def command(options: CompileOptions) -> str:
-    """The command's first word and the state of that program's file."""
-    words = options.command or tuple(shlex.split(options.extra.get("command", "")))
-    return f"{words} {_state(shutil.which(words[0]) or words[0])}" if words else ""
-
-
-def _state(program: str) -> str:
-    try:
-        stat = Path(program).stat()
-    except (OSError, ValueError):
-        return ""  # in a container or on another host: its version text has to do
-    return f"{stat.st_size} {stat.st_mtime_ns}"
+    """The template, and the bytes of its program and of every file that its words name."""
+    words = list(options.command) or shlex.split(options.extra.get("command", ""))
+    program = shutil.which(words[0]) if words else None
+    files = [Path(word) for word in words[1:] if "{" not in word and Path(word).is_file()]
+    if program:
+        files.insert(0, Path(program))
+    return json.dumps({"words": words, "files": [hash_path(file) for file in files]})
