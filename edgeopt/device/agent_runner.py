@@ -37,6 +37,7 @@ _RUNTIMES = {
 _OPTIONS = ("runtime", "interpreter", "edgetpu_device")
 _LOCK_WAIT_S = 120.0
 _PULL_S = 300.0
+_LONGEST_S = 7 * 86_400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,10 +92,10 @@ def _validate(request: RunRequest) -> None:
             f"The Python runtimes cannot use {request.accelerator!r} as accelerator.",
             "Use the benchmark_model runtime for a GPU.",
         )
-    if request.runs < 0 or request.warmup < 0 or request.threads < 1 or request.timeout_s <= 0:
-        raise InputError(
-            "runs and warmup count from 0, threads from 1, the timeout is above 0.", "Correct them."
-        )
+    if min(request.runs, request.warmup) < 0 or not 1 <= request.threads <= 1024:
+        raise InputError("runs and warmup count from 0, threads from 1.", "Correct them.")
+    if not 0 < request.timeout_s <= _LONGEST_S:
+        raise InputError("The timeout must be above 0 s and at most a week.", "Correct it.")
     if not request.runs and not request.inputs:
         raise InputError("There is nothing to run: no runs and no samples.", "Give --runs.")
 

@@ -14,6 +14,7 @@ from edgeopt.progress import Progress, Silent
 __all__ = ["clean", "host_outputs", "run"]
 
 _DEFAULT_RUNTIME = "litert"
+_RUNTIME_OF_KIND = {"adb": "benchmark_model"}  # Android has no Python
 
 
 def run(
@@ -21,10 +22,12 @@ def run(
 ) -> RunResult:
     """Run `request` with a runtime of the registry.
 
-    `runtime` beats `request.options["runtime"]`, which beats the device's own; "litert" is the
-    default. Raises InputError for an unknown runtime, and what the runtime raises.
+    `runtime` beats `request.options["runtime"]`, which beats the device's own; the
+    default is "litert", over ADB "benchmark_model". Raises InputError for an unknown runtime, and
+    what the runtime raises.
     """
-    name = runtime or request.options.get("runtime") or device.spec.runtime or _DEFAULT_RUNTIME
+    default = _RUNTIME_OF_KIND.get(device.spec.kind, _DEFAULT_RUNTIME)
+    name = runtime or request.options.get("runtime") or device.spec.runtime or default
     result: RunResult = registry.load("runtimes", name)(device, request, progress)
     return result
 

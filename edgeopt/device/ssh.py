@@ -65,7 +65,7 @@ class SshTransport:
         command = self._start(argv, on_stdout, timeout_s)
         try:
             with self._explained():
-                _Feeding(command, stdin).until_end(deadline)
+                _Feeding(command, stdin, timeout_s).until_end(deadline)
         except BaseException:
             self._kill(command)
             raise
@@ -88,7 +88,7 @@ class SshTransport:
         try:
             with self._explained(), self._watchdog(timeout_s, _STALL_S) as watchdog:
                 _send_file(command.channel, source, watchdog, on_bytes)
-                _Feeding(command, b"").until_end(time.monotonic() + _STALL_S)
+                _Feeding(command, b"", _STALL_S).until_end(time.monotonic() + _STALL_S)
         except BaseException:
             self._kill(command)
             raise
@@ -117,7 +117,7 @@ class SshTransport:
             command = self._start(["cat", remote], store, timeout_s, keep_output=False)
             try:
                 with self._explained():
-                    _Feeding(command, b"").until_end(time.monotonic() + timeout_s)
+                    _Feeding(command, b"", timeout_s).until_end(time.monotonic() + timeout_s)
             except BaseException:
                 self._kill(command)
                 raise
@@ -154,7 +154,7 @@ class SshTransport:
         with contextlib.suppress(DeviceError):
             killer = self._start(["sh", "-c", _KILL, "sh", str(command.pid)], None, 5)
             with self._explained():
-                _Feeding(killer, b"").until_end(time.monotonic() + 5)
+                _Feeding(killer, b"", 5).until_end(time.monotonic() + 5)
             killer.channel.close()
 
     def _watchdog(self, timeout_s: float, stall_s: float | None) -> Watchdog:
@@ -239,15 +239,16 @@ class _Command:
 class _Feeding:
     """Feeds and drains one command at once; a full pipe in one direction never blocks another."""
 
-    def __init__(self, command: _Command, stdin: bytes) -> None:
+    def __init__(self, command: _Command, stdin: bytes, timeout_s: float) -> None:
         self.command = command
+        self.timeout_s = timeout_s
         self.channel = command.channel
         self.rest = memoryview(stdin)
         self.open = True
 
     def until_end(self, deadline: float) -> None:
         """Raises DeviceError at the deadline; leaves exit_code None when the link was lost."""
-        started, ended_at = time.monotonic(), None
+        ended_at: float | None = None
         while True:
             moved = self._drain() | self._fill()
             now = time.monotonic()
@@ -261,7 +262,7 @@ class _Feeding:
                     self.command.exit_code = status if status >= 0 else None
                     return
             if now > deadline:
-                raise deadline_passed(self.command.name, self.command.argv, deadline - started)
+                raise deadline_passed(self.command.name, self.command.argv, self.timeout_s)
             _wait_readable(self.channel, min(_POLL_S, max(0.0, deadline - now)))
 
     def _drain(self) -> bool:

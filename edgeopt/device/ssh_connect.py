@@ -24,7 +24,7 @@ __all__ = ["fetch_host_keys", "open_transport"]
 
 # A link that acknowledges nothing for so long is cut. Without it paramiko's send waits for the
 # kernel's own patience, about 15 minutes.
-_UNACKNOWLEDGED_S = 6
+_UNACKNOWLEDGED_S = 5
 _KEEPALIVE_S = 3
 _DARWIN_RXT_CONNDROPTIME = 0x80  # <netinet/tcp.h> of macOS; the socket module does not name it
 # AES-GCM is one pass in OpenSSL; CTR needs a second one, for the HMAC, through Python.
@@ -144,10 +144,33 @@ def _authenticate(transport: paramiko.Transport, where: Endpoint) -> None:
     import paramiko
 
     refused: list[str] = []
-    for label, key in _keys(where, refused):
+    agent = paramiko.Agent()
+    try:
+        if _accepted(transport, where, list(agent.get_keys()), refused):
+            return
+    finally:
+        agent.close()
+    tried = "; ".join(refused) or "there is no key to try"
+    raise DeviceError(
+        f"{where.name} refused the login ({tried}).",
+        f"ssh-copy-id {where.user}@{where.host} once, or name the key with `key` in devices.toml."
+        " edgeopt uses no passwords.",
+    )
+
+
+def _accepted(
+    transport: paramiko.Transport,
+    where: Endpoint,
+    agent: list[paramiko.AgentKey],
+    refused: list[str],
+) -> bool:
+    """True once a key is accepted; else `refused` tells what became of each."""
+    import paramiko
+
+    for label, key in _keys(where, agent, refused):
         try:
             if not transport.auth_publickey(where.user, key):
-                return
+                return True
             refused.append(f"{label}: accepted, but the device wants a second factor")
         except paramiko.BadAuthenticationType:
             refused.append("the device accepts no keys at all")
@@ -157,19 +180,13 @@ def _authenticate(transport: paramiko.Transport, where: Endpoint) -> None:
         if not transport.is_active():
             refused.append("the device ended the connection")
             break
-    tried = "; ".join(refused) or "there is no key to try"
-    raise DeviceError(
-        f"{where.name} refused the login ({tried}).",
-        f"ssh-copy-id {where.user}@{where.host} once, or name the key with `key` in devices.toml."
-        " edgeopt uses no passwords.",
-    )
+    return False
 
 
-def _keys(where: Endpoint, refused: list[str]) -> Iterator[tuple[str, paramiko.PKey]]:
+def _keys(
+    where: Endpoint, agent: list[paramiko.AgentKey], refused: list[str]
+) -> Iterator[tuple[str, paramiko.PKey]]:
     """Keys from files, then the agent, then the defaults; the unusable are noted in `refused`."""
-    import paramiko
-
-    agent = list(paramiko.Agent().get_keys())
     seen: set[str] = set()
     defaults = [Path("~/.ssh").expanduser() / f"id_{t}" for t in ("ed25519", "ecdsa", "rsa")]
     for file in where.key_files:
@@ -194,14 +211,13 @@ def _from_file(
         return
     try:
         key: paramiko.PKey = paramiko.PKey.from_path(file)
-    except paramiko.PasswordRequiredException:
+    except (paramiko.PasswordRequiredException, TypeError):  # TypeError is cryptography's word
         held = [k for k in agent if k.get_base64() in _public_text(file)]
         if not held:
             refused.append(f"{file}: encrypted, and no agent holds it (ssh-add {file})")
             return
         key = held[0]
-    except (OSError, ValueError, TypeError, paramiko.SSHException) as error:
-        # paramiko says TypeError and cryptography ValueError about an encrypted or damaged key
+    except (OSError, ValueError, paramiko.SSHException) as error:
         refused.append(f"{file}: {clean_text(str(error), 120) or 'not a usable key'}")
         return
     seen.add(key.fingerprint)
@@ -222,9 +238,9 @@ def _explained(where: Endpoint, timeout_s: float) -> Iterator[None]:
 
     try:
         yield
-    except socket.gaierror as error:
+    except (socket.gaierror, UnicodeError) as error:  # UnicodeError: no name at all, as in a..b
         raise DeviceError(
-            f"{where.name}: the name {where.host} has no address ({error.strerror}).",
+            f"{where.name}: the name {where.host} has no address ({error}).",
             "Check the spelling, or give the IP address.",
         ) from error
     except TimeoutError as error:

@@ -63,6 +63,7 @@ class Sshd:
         self.host = f"10.79.{third}.2" if link else "127.0.0.1"
         self._near = f"10.79.{third}.1"
         self.port = 2222 if link else _free_port()
+        self.login_shell = "/bin/sh"
         self._extra = extra
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -112,6 +113,11 @@ class Sshd:
         for file in self.folder.glob("host_ed25519*"):
             file.unlink()
         self._keygen("host_ed25519")
+        self._start()
+
+    def restart(self) -> None:
+        """With the same keys, and whatever was changed."""
+        self.stop()
         self._start()
 
     def cut(self) -> None:
@@ -170,7 +176,7 @@ class Sshd:
         )
         passwd = self.folder / "passwd"
         passwd.write_text(
-            f"root:x:0:0::{self.home}:/bin/sh\nsshd:x:105:65534::/run/sshd:/bin/false\n"
+            f"root:x:0:0::{self.home}:{self.login_shell}\nsshd:x:105:65534::/run/sshd:/bin/false\n"
         )
         script = (
             f"mount --make-rprivate / && mount --bind {passwd} /etc/passwd"

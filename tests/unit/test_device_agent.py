@@ -1,0 +1,355 @@
+"""The agent and its runner, run for real on this machine; what it answers is never trusted."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import sys
+import textwrap
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeopt.device import Device, DeviceSpec, connect
+from edgeopt.device.agent_answer import Listener, checked
+from edgeopt.device.conditions import changed_conditions
+from edgeopt.device.doctor import doctor
+from edgeopt.device.edgetpu_state import parse_state
+from edgeopt.device.facts import parse_facts
+from edgeopt.device.run import RunRequest
+from edgeopt.device.runner import clean, host_outputs, run
+from edgeopt.errors import DeviceError, EdgeoptError, InputError, ModelError
+from edgeopt.paths import demo_dir
+from edgeopt.progress import Silent
+
+AGENT = Path(__file__).resolve().parents[2] / "edgeopt" / "device" / "agent.py"
+MODEL = demo_dir() / "fashion.tflite"
+
+
+def request(**changes: Any) -> RunRequest:
+    sha256 = hashlib.sha256(MODEL.read_bytes()).hexdigest()
+    return replace(
+        RunRequest(model=MODEL, sha256=sha256, runs=4, warmup=2, timeout_s=60), **changes
+    )
+
+
+@pytest.fixture
+def device(tmp_path: Path) -> Iterator[Device]:
+    with connect(DeviceSpec(name="local", kind="local", workdir=str(tmp_path / "w"))) as device:
+        yield device
+
+
+def with_double(tmp_path: Path, body: str) -> Device:
+    """A device whose only runtime is a double: `body` is its interpreter module."""
+    module = tmp_path / "site" / "ai_edge_litert"
+    module.mkdir(parents=True)
+    (module / "__init__.py").write_text('__version__ = "0-double"\n')
+    (module / "interpreter.py").write_text(textwrap.dedent(body))
+    python = tmp_path / "python-with-a-double"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={tmp_path}/site exec {sys.executable} -S "$@"\n')
+    python.chmod(0o755)
+    return connect(
+        DeviceSpec(name="double", kind="local", workdir=str(tmp_path / "w"), python=str(python))
+    )
+
+
+def failure(device: Device, wanted: RunRequest) -> EdgeoptError:
+    with device, pytest.raises(EdgeoptError) as caught:
+        run(device, wanted, Silent())
+    return caught.value
+
+
+def test_the_agent_is_python_3_7_and_imports_the_standard_library_only() -> None:
+    tree = ast.parse(AGENT.read_text(), feature_version=(3, 7))
+    top = {
+        (node.module or "") if isinstance(node, ast.ImportFrom) else node.names[0].name
+        for node in tree.body
+        if isinstance(node, (ast.Import, ast.ImportFrom))
+    }
+    assert top <= {*sys.stdlib_module_names}
+    assert not {"pickle", "exec", "eval"} & {
+        n.id for n in ast.walk(tree) if isinstance(n, ast.Name)
+    }
+
+
+def test_a_run_answers_raw_times_outputs_and_the_models_hash(device: Device) -> None:
+    source = np.random.default_rng(1)
+    like = run(device, request(), Silent())
+    assert len(like.samples_ns or ()) == 4 and len(like.warmup_ns or ()) == 2
+    assert like.outputs is None and like.model_sha256 == request().sha256
+    assert (like.init_ns or 0) > 0 and (like.peak_rss_bytes or 0) > 1 << 20
+    shape, dtype = _input_of(device)
+    samples = tuple((source.integers(0, 100, shape).astype(dtype),) for _ in range(3))
+    wanted = request(inputs=samples)
+    there, here = run(device, wanted, Silent()), host_outputs(wanted)
+    assert here.samples_ns == () and there.outputs is not None and here.outputs is not None
+    for one, other in zip(there.outputs, here.outputs, strict=True):
+        assert np.array_equal(one[0], other[0])
+
+
+def _input_of(device: Device) -> tuple[tuple[int, ...], str]:
+    from ai_edge_litert.interpreter import Interpreter
+
+    detail = Interpreter(str(MODEL)).get_input_details()[0]
+    return tuple(int(d) for d in detail["shape"]), np.dtype(detail["dtype"]).name
+
+
+def test_a_second_run_sends_nothing_and_clean_leaves_nothing(
+    device: Device, tmp_path: Path
+) -> None:
+    assert run(device, request(), Silent()).sent_bytes == MODEL.stat().st_size
+    assert run(device, request(), Silent()).sent_bytes == 0
+    assert clean(device) > MODEL.stat().st_size
+    assert not (tmp_path / "w").exists()
+
+
+def test_an_unkept_run_leaves_nothing_also_after_a_failure(tmp_path: Path) -> None:
+    device = with_double(tmp_path, "raise ImportError('double')")
+    assert "no runtime" in failure(device, request(keep=False)).message
+    assert not (tmp_path / "w").exists()
+
+
+def test_no_runtime_says_what_to_install(tmp_path: Path) -> None:
+    found = failure(with_double(tmp_path, "raise ImportError('double')"), request())
+    assert isinstance(found, DeviceError) and "pip install" in found.hint
+
+
+def test_a_crash_is_named_with_its_signal_and_stage(tmp_path: Path) -> None:
+    body = """
+        import os, signal
+        def Interpreter(**options): os.kill(os.getpid(), signal.SIGSEGV)
+    """
+    found = failure(with_double(tmp_path, body), request())
+    assert "SIGSEGV" in found.message and "load (ai_edge_litert)" in found.message
+
+
+def test_being_killed_is_explained_as_want_of_memory(tmp_path: Path) -> None:
+    body = """
+        import os, signal
+        def Interpreter(**options): os.kill(os.getpid(), signal.SIGKILL)
+    """
+    assert "memory" in failure(with_double(tmp_path, body), request()).message
+
+
+def test_a_hang_ends_at_the_deadline_and_says_where(tmp_path: Path) -> None:
+    body = """
+        import time
+        def Interpreter(**options): time.sleep(600)
+    """
+    found = failure(with_double(tmp_path, body), request(timeout_s=1.5))
+    assert "did not end within 1.5 s" in found.message and "load" in found.message
+
+
+def test_a_runtime_that_prints_does_not_disturb_the_answer(tmp_path: Path) -> None:
+    body = """
+        import os
+        os.write(1, b'{"event": "result", "samples_ns": [1]}\\n')
+        raise ImportError("double")
+    """
+    assert "no runtime" in failure(with_double(tmp_path, body), request()).message
+
+
+def test_an_answer_that_was_invented_is_refused(tmp_path: Path) -> None:
+    body = """
+        import os
+        for fd in range(3, 10):
+            try: os.write(fd, b'{"event": "result", "model_sha256": "x"}\\n')
+            except OSError: pass
+        os._exit(0)
+    """
+    found = failure(with_double(tmp_path, body), request())
+    assert "cannot be used: model_sha256" in found.message
+
+
+def test_a_missing_python_is_a_device_error(tmp_path: Path) -> None:
+    spec = DeviceSpec(
+        name="x", kind="local", workdir=str(tmp_path / "w"), python="/nonexistent/python3"
+    )
+    assert isinstance(failure(connect(spec), request()), DeviceError)
+
+
+def test_a_cpu_model_is_never_passed_off_as_an_edge_tpu_run(device: Device) -> None:
+    found = failure(device, request(accelerator="edgetpu"))
+    assert isinstance(found, ModelError) and "would run on the CPU" in found.message
+
+
+def test_a_missing_edge_tpu_library_is_named(device: Device, tmp_path: Path) -> None:
+    compiled = tmp_path / "stands-for-compiled.tflite"
+    compiled.write_bytes(MODEL.read_bytes() + b"edgetpu-custom-op")
+    sha256 = hashlib.sha256(compiled.read_bytes()).hexdigest()
+    found = failure(device, request(model=compiled, sha256=sha256, accelerator="edgetpu"))
+    assert "Edge TPU library" in found.message and "libedgetpu" in found.hint
+
+
+def test_a_damaged_model_ends_in_a_clear_error(device: Device, tmp_path: Path) -> None:
+    broken = tmp_path / "broken.tflite"
+    broken.write_bytes(MODEL.read_bytes()[:2000])
+    sha256 = hashlib.sha256(broken.read_bytes()).hexdigest()
+    assert failure(device, request(model=broken, sha256=sha256)).exit_code in (3, 5)
+
+
+def test_samples_that_do_not_fit_are_the_users_to_correct(device: Device) -> None:
+    wrong = ((np.zeros((1, 3), np.int8),),)
+    assert isinstance(failure(device, request(inputs=wrong)), InputError)
+
+
+def test_a_gpu_is_not_what_python_runtimes_do(device: Device) -> None:
+    assert isinstance(failure(device, request(accelerator="gpu")), InputError)
+
+
+def test_doctor_finds_this_machines_runtime(device: Device) -> None:
+    checks = {check.name: check for check in doctor(device)}
+    assert checks["runtime"].ok and "ai_edge_litert" in checks["runtime"].found
+
+
+def good_answer(**changes: Any) -> dict[str, Any]:
+    answer: dict[str, Any] = {
+        "runtime": "tflite_runtime",
+        "runtime_version": "2.14.0",
+        "accelerator": "cpu",
+        "model_sha256": "a" * 64,
+        "init_ns": 5,
+        "first_ns": 5,
+        "warmup_ns": [5],
+        "samples_ns": [5, 6],
+        "peak_rss_bytes": 1000,
+        "conditions": {"before": {}, "after": {}},
+        "facts": {},
+        "outputs": {
+            "layout": [[{"dtype": "int8", "shape": [1, 4]}]],
+            "sha256": "b" * 64,
+            "size_bytes": 4,
+        },
+    }
+    return {**answer, **changes}
+
+
+def outputs_of(dtype: str, shape: list[int], size_bytes: int) -> dict[str, Any]:
+    layout = [[{"dtype": dtype, "shape": shape}]]
+    return {"layout": layout, "sha256": "b", "size_bytes": size_bytes}
+
+
+def check(answer: dict[str, Any]) -> Any:
+    return checked(
+        answer,
+        device="board",
+        model_sha256="a" * 64,
+        accelerator="cpu",
+        runs=2,
+        warmup=1,
+        samples=1,
+        elapsed_ns=10**9,
+    )
+
+
+def test_a_good_answer_passes() -> None:
+    assert check(good_answer()).samples_ns == (5, 6)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model_sha256": "c" * 64},
+        {"accelerator": "edgetpu"},
+        {"samples_ns": [5]},
+        {"samples_ns": [5, 6, 7]},
+        {"samples_ns": [5, -1]},
+        {"samples_ns": [5, 0]},
+        {"samples_ns": [5, True]},
+        {"samples_ns": [5, 1.5]},
+        {"samples_ns": [5, 10**18]},
+        {"samples_ns": [5, 3 * 10**9]},  # longer than the host waited
+        {"samples_ns": "55"},
+        {"first_ns": None},
+        {"init_ns": "5"},
+        {"runtime": None},
+        {"runtime": ["x"]},
+        {"peak_rss_bytes": -1},
+        {"conditions": []},
+        {"outputs": None},
+        {"outputs": {"layout": [], "sha256": "b", "size_bytes": 0}},
+        {"outputs": {"layout": [[{"dtype": "O", "shape": [1]}]], "sha256": "b", "size_bytes": 8}},
+        {
+            "outputs": {
+                "layout": [[{"dtype": "int8", "shape": [-4]}]],
+                "sha256": "",
+                "size_bytes": 4,
+            }
+        },
+        {
+            "outputs": {
+                "layout": [[{"dtype": "int8", "shape": [4]}]],
+                "sha256": "b",
+                "size_bytes": 5,
+            }
+        },
+    ],
+)
+def test_an_implausible_answer_is_refused_whole(changes: dict[str, Any]) -> None:
+    with pytest.raises(DeviceError, match="cannot be used"):
+        check(good_answer(**changes))
+
+
+def test_text_from_a_device_cannot_steer_the_terminal() -> None:
+    answer = check(good_answer(runtime_version="\x1b[2J2.0", facts={"cpu": "a\x1b]0;x\x07b"}))
+    assert "\x1b" not in json.dumps([answer.runtime_version, answer.facts], ensure_ascii=False)
+
+
+def test_garbage_between_the_lines_is_passed_over() -> None:
+    listener = Listener()
+    lines = [b"INFO: created delegate", b"[1,", b"[" * 100_000, b"\xff\xfe", b'{"event": 5}']
+    for chunk in (
+        b"\n".join([*lines, b'{"event": "res']),
+        b'ult", "x": 1}\n{"event": "bad", "x": NaN}\n',
+    ):
+        listener.feed(chunk)
+    assert listener.lines == {"result": {"event": "result", "x": 1}}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        ({"throttled_bits": 0}, {"throttled_bits": 0x40004}, "throttled"),
+        ({"throttled_bits": 0}, {"throttled_bits": 0x10000}, "under-voltage"),
+        ({"governor": ["powersave"]}, {"governor": ["performance"]}, "governor"),
+        ({"limit_frequency_khz": [9]}, {"limit_frequency_khz": [5]}, "frequency limit"),
+        ({"throttle_count": [1]}, {"throttle_count": [2]}, "throttled"),
+        ({"cooling": {"d0 cpufreq-cpu0": 0}}, {"cooling": {"d0 cpufreq-cpu0": 2}}, "slowed"),
+        ({}, {"apex_temperature_millic": 86000, "apex_trip_millic": 85000}, "Edge TPU"),
+    ],
+)
+def test_a_board_that_slowed_down_invalidates_the_run(
+    before: dict[str, Any], after: dict[str, Any], reason: str
+) -> None:
+    assert any(reason in text for text in changed_conditions(before, after))
+
+
+def test_a_board_that_stayed_as_it_was_or_says_nothing_does_not() -> None:
+    old = {"throttled_bits": 0x50000, "governor": ["a"], "cooling": {"d0 pwm-fan": 0}}
+    assert changed_conditions(old, {**old, "cooling": {"d0 pwm-fan": 3}}) == ()
+    assert changed_conditions({}, {"throttled_bits": None}) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no Edge TPU is to be seen"),
+        ("pci 0000:01:00.0\n", "driver is not loaded"),
+        ("apex no /dev/apex_0\npci 0000:01:00.0\n", "may not open /dev/apex_0"),
+        ("usb yes /dev/bus/usb/002/003\n", "another program"),
+    ],
+)
+def test_an_edge_tpu_that_does_not_open_is_explained(text: str, said: str) -> None:
+    assert said in parse_state(text).explain()[0]
+
+
+def test_a_big_little_board_is_described_by_its_cores() -> None:
+    part = "cpuinfo=CPU part\t: 0xd0b\n"
+    facts = parse_facts("arch=aarch64\nmemory_kb=1000\n" + part * 4 + "model=Raspberry Pi 5\n")
+    assert (facts["cpu"], facts["model"]) == ("4 x Cortex-A76", "Raspberry Pi 5")
+    assert facts["memory_bytes"] == 1_024_000 and facts["hostname"] is None
