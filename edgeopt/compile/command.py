@@ -107,6 +107,9 @@ def _template(options: CompileOptions) -> tuple[str, ...]:
 
 
 def _filled(word: str, paths: Mapping[str, Path]) -> str:
+    """The word with its placeholders filled in; a relative file is the user's, not the run's."""
+    if "/" in word and "{" not in word and Path(word).is_file():
+        return str(Path(word).absolute())
     return re.sub(r"\{(input|output|report)\}", lambda found: str(paths[found[1]]), word)
 
 

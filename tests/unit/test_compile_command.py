@@ -52,6 +52,16 @@ def test_a_template_may_come_as_one_line(source: Path) -> None:
     assert compile_model(source, source.parent, options, Silent()).path.suffix == ".bin"
 
 
+def test_a_relative_script_is_looked_for_in_the_users_folder(
+    source: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (source.parent / "tools").mkdir()
+    (source.parent / "tools" / "vendor.py").write_text(COPY)
+    monkeypatch.chdir(source.parent)
+    options = CompileOptions(command=(sys.executable, "tools/vendor.py", "{input}", "{output}"))
+    assert compile_model(source, source.parent / "out", options, Silent()).path.is_file()
+
+
 def test_the_report_becomes_version_placement_and_operations(source: Path) -> None:
     found = report(
         source,
