@@ -62,7 +62,7 @@ def compile_model(
         result = _proved(model, produced, output, options, log)
         path = _publish(produced, out_dir / f"{_stem(source)}_edgetpu.tflite")
     double = host.is_stand_in or output.is_double or says_double(version_text)
-    result = replace(
+    return replace(
         result,
         path=path,
         stdout=ended.text,
@@ -74,9 +74,6 @@ def compile_model(
         warnings=(*_warnings(host, double), *result.warnings),
         details={**result.details, "compiler": host.name, "seconds": round(ended.seconds, 3)},
     )
-    for warning in result.warnings:
-        progress.note(warning)
-    return result
 
 
 def _readable_source(source: Path) -> ModelFacts:
