@@ -7,9 +7,13 @@ its input, and it forgets that constants must stand at multiples of 16 bytes (sc
 
 from __future__ import annotations
 
+import struct
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from edgeopt.errors import ModelError
+from edgeopt.model.flatbuffer import CorruptFile
 from edgeopt.model.tflite import IDENTIFIER, constants, parse
 
 __all__ = ["add_buffer", "pack", "unpack"]
@@ -47,7 +51,8 @@ def unpack(data: bytes) -> Any:
     parse(data)
     from ai_edge_litert import schema_py_generated as schema
 
-    model = schema.ModelT.InitFromPackedBuf(data)
+    with _generated_code():
+        model = schema.ModelT.InitFromPackedBuf(data)
     blobs = constants(data)
     model.buffers = [_Constant(blob) for blob in blobs.buffers]
     for graph, options in zip(model.subgraphs, blobs.custom_options, strict=True):
@@ -63,7 +68,8 @@ def pack(model: Any) -> bytes:
 
     builder = flatbuffers.Builder(1 << 20)
     try:
-        builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
+        with _generated_code():
+            builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
     except flatbuffers.builder.BuilderSizeError as error:
         raise ModelError(
             "The model does not fit in one FlatBuffer of 2 GB.", "Use a smaller model."
@@ -71,6 +77,23 @@ def pack(model: Any) -> bytes:
     data = bytes(builder.Output())
     parse(data)
     return data
+
+
+@contextmanager
+def _generated_code() -> Iterator[None]:
+    """It reads fields that our reader leaves alone (metadata), and follows them off the file."""
+    try:
+        yield
+    except (
+        struct.error,
+        ArithmeticError,
+        AttributeError,
+        LookupError,
+        RecursionError,
+        TypeError,
+        ValueError,
+    ) as error:
+        raise CorruptFile(f"a part that only edits read is damaged ({error})") from error
 
 
 def add_buffer(model: Any) -> int:

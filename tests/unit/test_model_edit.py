@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.util
+import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -193,7 +197,61 @@ def test_a_constant_that_holds_the_old_batch_is_not_overlooked(shared: Path) -> 
         assert invoke(closed, samples((4, 49, 10, 1)))[0].shape[0] == 4
 
 
+def test_edits_of_damaged_files_end_in_a_model_error(shared: Path) -> None:
+    whole = (shared / "models/coral/keras_lstm_mnist_ptq.tflite").read_bytes()
+    source = random.Random(17)
+    edits = (inline_buffers, ensure_signature, set_batch, lambda data: with_io(data, "float32"))
+    for _ in range(200):
+        data = bytearray(whole)
+        for _ in range(source.randrange(1, 8)):
+            data[source.randrange(len(data))] ^= 1 << source.randrange(8)
+        try:
+            source.choice(edits)(bytes(data))
+        except ModelError:
+            pass
+
+
 def test_edits_refuse_damaged_files() -> None:
     for edit in (inline_buffers, ensure_signature, set_batch):
         with pytest.raises(ModelError):
             edit(models.fully_connected()[:-40])
+
+
+CONVERT = """
+import sys, keras, numpy as np, tensorflow as tf
+L = keras.layers
+x = keras.Input((8, 8, 3), batch_size=1)
+y = L.GlobalAveragePooling2D()(L.Conv2D(4, 3, activation="relu")(x))
+keras.Model(x, L.Dense(3)(y)).export(sys.argv[1], verbose=False)
+samples = np.random.default_rng(0).normal(size=(8, 1, 8, 8, 3)).astype("f4")
+for name in ("int8", "uint8", "float32"):
+    converter = tf.lite.TFLiteConverter.from_saved_model(sys.argv[1])
+    converter.optimizations = [tf.lite.Optimize.DEFAULT]
+    converter.representative_dataset = lambda: ([sample] for sample in samples)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS_INT8]
+    converter.inference_input_type = converter.inference_output_type = getattr(tf, name)
+    with open(f"{sys.argv[1]}/{name}.tflite", "wb") as file:
+        file.write(converter.convert())
+"""
+
+
+@pytest.mark.tf
+def test_the_edges_are_those_that_the_converter_makes(tmp_path: Path) -> None:
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("tensorflow is not installed (the tf extra)")
+    command = [sys.executable, "-W", "ignore", "-c", CONVERT, str(tmp_path)]
+    subprocess.run(command, capture_output=True, check=True)
+    for io in ("uint8", "float32"):
+        ours = parse(with_io((tmp_path / "int8.tflite").read_bytes(), io))
+        theirs = parse((tmp_path / f"{io}.tflite").read_bytes())
+        assert ours.signatures == theirs.signatures
+        one, other = ours.subgraphs[0], theirs.subgraphs[0]
+        assert [edge(t) for t in one.inputs] == [edge(t) for t in other.inputs]
+        assert [edge(t) for t in one.outputs] == [edge(t) for t in other.outputs]
+        assert [(o.op, o.version) for o in one.operators] == [
+            (o.op, o.version) for o in other.operators
+        ]
+
+
+def edge(tensor: Any) -> tuple[object, ...]:
+    return tensor.name, tensor.dtype, tensor.shape, tensor.quantization
