@@ -25,7 +25,9 @@ def feed(sample: Sequence[Array], inputs: Sequence[Tensor]) -> tuple[Array, ...]
     sample is repeated along a static batch above 1. Raises InputError when shapes do not fit.
     """
     if len(sample) != len(inputs):
-        raise InputError(f"The data has {len(sample)} arrays a sample, the model {len(inputs)} inputs.")
+        raise InputError(
+            f"The data has {len(sample)} arrays a sample, the model {len(inputs)} inputs."
+        )
     return tuple(_feed_one(array, tensor) for array, tensor in zip(sample, inputs, strict=True))
 
 
@@ -55,9 +57,11 @@ def _feed_one(array: Array, tensor: Tensor) -> Array:
     return np.ascontiguousarray(value)
 
 
-def seeded_inputs(inputs: Sequence[Tensor], count: int, seed: int = 0) -> tuple[tuple[Array, ...], ...]:
-    """`count` reproducible random samples: floats in [0, 1), quantized types over their whole range,
-    other integers zero (they may be indices)."""
+def seeded_inputs(
+    inputs: Sequence[Tensor], count: int, seed: int = 0
+) -> tuple[tuple[Array, ...], ...]:
+    """`count` reproducible random samples: floats in [0, 1), quantized types over their whole
+    range, other integers zero (they may be indices)."""
     import numpy as np
 
     generator = np.random.default_rng(seed)
@@ -75,11 +79,13 @@ def seeded_inputs(inputs: Sequence[Tensor], count: int, seed: int = 0) -> tuple[
     return tuple(tuple(one(t) for t in inputs) for _ in range(count))
 
 
-def real_values(arrays: Iterable[Array], outputs: Sequence[Tensor]) -> tuple[Array, ...]:
+def real_values(
+    arrays: Iterable[Array], outputs: Sequence[Tensor]
+) -> tuple[NDArray[np.float64], ...]:
     """Outputs in real units: scale * (q - zero_point) for quantized ones, floats as they are."""
     import numpy as np
 
-    values: list[Array] = []
+    values: list[NDArray[np.float64]] = []
     for array, tensor in zip(arrays, outputs, strict=True):
         quantization = tensor.quantization
         if quantization and quantization.scales and array.dtype.kind in "iu":

@@ -38,7 +38,7 @@ class Job:
     max_accuracy_drop: float | None = None
     compiler: str | None = None
     compiler_flags: Mapping[str, str] = field(default_factory=dict)
-    benchmark_binary: str | None = None
+    benchmark_binary: Path | None = None
     offline: bool = False
     keep: bool = True
     run: bool = True
@@ -56,6 +56,6 @@ class Job:
             raise InputError(f"--tolerance cannot be {self.tolerance:g}: give 0 or more.")
         if self.max_accuracy_drop is not None and not 0 <= self.max_accuracy_drop <= 1:
             raise InputError(
-                f"--max-accuracy-drop is a fraction between 0 and 1, not {self.max_accuracy_drop:g}.",
+                f"--max-accuracy-drop is a fraction of 0 to 1, not {self.max_accuracy_drop:g}.",
                 "One percentage point is 0.01.",
             )

@@ -15,10 +15,6 @@ __all__ = ["NEEDS_CALIBRATION", "Plan", "make_plan"]
 
 NEEDS_CALIBRATION = frozenset({"int8", "int16x8"})
 
-# What each scheme takes off the size of float32 weights, at the most: the published table
-# (TensorFlow Lite model optimization guide, "Quantization").
-EXPECTED_SIZE = {"float32": 1.0, "float16": 0.5, "dynamic_int8": 0.25, "int8": 0.25, "int16x8": 0.25}
-
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
@@ -72,10 +68,12 @@ def make_plan(
         reasons.append(note)
     plan_io = _io(profile, chosen, io)
     if plan_io and plan_io != "float32":
-        reasons.append(f"{plan_io} input and output: {profile.name} takes {_list(profile.io_types)}.")
+        reasons.append(
+            f"{plan_io} input and output: {profile.name} takes {_list(profile.io_types)}."
+        )
     size = None
     if facts.parameters:
-        size = round(facts.parameters * 4 * EXPECTED_SIZE[chosen])
+        size = round(facts.parameters * 4 * profile.schemes[chosen].expected_size_ratio)
     return Plan(
         target=target.name,
         scheme=chosen,
@@ -93,7 +91,7 @@ def _already_quantized(
     if scheme not in (None, "int8") or (io is not None and io != have):
         asked = " and ".join(filter(None, [scheme and f"--scheme {scheme}", io and f"--io {io}"]))
         raise InputError(
-            f"{facts.path.name} is already quantized ({have} input); {asked} cannot be applied to it.",
+            f"{facts.path.name} is already quantized ({have} input): {asked} cannot apply to it.",
             "Give the float model that it was made from, or leave those flags out.",
         )
     reason = f"The model is already quantized ({have} input): nothing to convert."
@@ -112,11 +110,13 @@ def _choose(
         reasons += [f"{other} was passed over: it {why}" for other, why in rejected.items()]
         for other, facts in profile.schemes.items():
             if not facts.suits:
-                rejected.setdefault(other, f"does not suit {profile.name}: {facts.note}".strip(": "))
+                rejected.setdefault(
+                    other, f"does not suit {profile.name}: {facts.note}".strip(": ")
+                )
         return name, reasons, rejected
     raise InputError(
-        f"{profile.name} takes only {_list(profile.preferred)}, which needs a representative dataset.",
-        "Give calibration data with --calibration: a folder of images, .npz, .npy or module:function "
+        f"{profile.name} takes only {_list(profile.preferred)}, which needs representative data.",
+        "Give it with --calibration: a folder of images, .npz, .npy or module:function "
         "(100 to 500 samples of real input).",
     )
 

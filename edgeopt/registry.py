@@ -64,7 +64,7 @@ def load(group: str, name: str) -> Any:
         )
     try:
         return point.load()
-    except Exception as error:  # noqa: BLE001 - any failure of foreign code is named as its own
+    except Exception as error:  # any failure of foreign code is named as its own
         owner = point.dist.name if point.dist else "an unknown distribution"
         raise InputError(
             f"The plug-in {name!r} of {owner} ({point.value}) does not load: {error!r}.",

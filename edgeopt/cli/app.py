@@ -83,7 +83,7 @@ def run(arguments: Sequence[str]) -> int:
                 list(arguments),
                 prog_name="edgeopt",
                 standalone_mode=False,
-                default_map={name: settings for name in VERBS},
+                default_map=dict.fromkeys(VERBS, settings),
             )
     except click.exceptions.Exit as stop:
         return stop.exit_code
@@ -111,7 +111,8 @@ def _terminated_as_interrupt() -> Iterator[None]:
         raise _Terminated
 
     previous: dict[int, Any] = {}
-    for number in (signal.SIGTERM, signal.SIGHUP):
+    ends: tuple[int, ...] = (signal.SIGTERM, signal.SIGHUP)
+    for number in ends:
         try:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup stays nohup
                 previous[number] = signal.signal(number, handler)

@@ -62,7 +62,9 @@ def show(device: str, as_json: bool) -> None:
     with connect(spec) as connected:
         facts = dict(connected.facts())
     if as_json:
-        output.emit("devices", {"name": spec.name, "kind": spec.kind, "url": spec.url, "facts": facts})
+        output.emit(
+            "devices", {"name": spec.name, "kind": spec.kind, "url": spec.url, "facts": facts}
+        )
         return
     console = output.stdout()
     console.print(f"[bold cyan]{spec.name}[/]  {spec.url}")
@@ -116,7 +118,9 @@ def clean(device: str, as_json: bool) -> None:
 
 @devices.command("pin")
 @click.argument("device")
-@click.option("--fingerprint", required=True, metavar="SHA256:...", help="As read on the device itself.")
+@click.option(
+    "--fingerprint", required=True, metavar="SHA256:...", help="As read on the device itself."
+)
 @options.as_json
 def pin(device: str, fingerprint: str, as_json: bool) -> None:
     """Trust DEVICE's SSH host key when its fingerprint is the one given."""

@@ -13,15 +13,27 @@ __all__ = ["evaluate"]
 
 @click.command()
 @options.model
-@click.option("--eval-data", envvar="EDGEOPT_EVAL_DATA", required=True, metavar="DATA", help="Labelled data.")
 @click.option(
-    "--baseline", type=click.Path(path_type=Path), metavar="FLOAT.tflite", help="Compare with this float model."
+    "--eval-data", envvar="EDGEOPT_EVAL_DATA", required=True, metavar="DATA", help="Labelled data."
+)
+@click.option(
+    "--baseline",
+    type=click.Path(path_type=Path),
+    metavar="FLOAT.tflite",
+    help="Compare with this float model.",
 )
 @options.preprocess
-@click.option("--samples", "limit", type=click.IntRange(1), metavar="N", help="Use the first N samples only.")
+@click.option(
+    "--samples", "limit", type=click.IntRange(1), metavar="N", help="Use the first N samples only."
+)
 @options.as_json
 def evaluate(
-    model: Path, eval_data: str, baseline: Path | None, preprocess: str | None, limit: int | None, as_json: bool
+    model: Path,
+    eval_data: str,
+    baseline: Path | None,
+    preprocess: str | None,
+    limit: int | None,
+    as_json: bool,
 ) -> None:
     """Measure the accuracy of MODEL (a .tflite) on data.
 

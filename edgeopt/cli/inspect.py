@@ -13,7 +13,12 @@ __all__ = ["inspect"]
 
 @click.command()
 @options.model
-@click.option("--target", envvar="EDGEOPT_TARGET", metavar="NAME|FILE.toml", help="Hold it against this target.")
+@click.option(
+    "--target",
+    envvar="EDGEOPT_TARGET",
+    metavar="NAME|FILE.toml",
+    help="Hold it against this target.",
+)
 @options.as_json
 def inspect(model: Path, target: str | None, as_json: bool) -> None:
     """Show MODEL's operations, types, shapes and sizes, without running it.

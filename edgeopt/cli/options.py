@@ -95,7 +95,14 @@ conversion = _stack(
         type=click.Choice(["int8", "uint8", "float32"]),
         help="Type of the model's inputs and outputs.",
     ),
-    _option("--batch", type=click.IntRange(1), metavar="N", default=1, show_default=True, help="Static batch."),
+    _option(
+        "--batch",
+        type=click.IntRange(1),
+        metavar="N",
+        default=1,
+        show_default=True,
+        help="Static batch.",
+    ),
 )
 evaluation = _stack(
     _option(
@@ -142,9 +149,33 @@ timeout = _option(
     help="Deadline of the compiler, and of the run on the device.",
 )
 measuring = _stack(
-    _option("--runs", env="RUNS", metavar="N", type=click.IntRange(1), default=50, show_default=True, help="Timed runs."),
-    _option("--warmup", env="WARMUP", metavar="N", type=click.IntRange(0), default=5, show_default=True, help="Untimed runs first."),
-    _option("--threads", env="THREADS", metavar="N", type=click.IntRange(1), default=1, show_default=True, help="CPU threads."),
+    _option(
+        "--runs",
+        env="RUNS",
+        metavar="N",
+        type=click.IntRange(1),
+        default=50,
+        show_default=True,
+        help="Timed runs.",
+    ),
+    _option(
+        "--warmup",
+        env="WARMUP",
+        metavar="N",
+        type=click.IntRange(0),
+        default=5,
+        show_default=True,
+        help="Untimed runs first.",
+    ),
+    _option(
+        "--threads",
+        env="THREADS",
+        metavar="N",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        help="CPU threads.",
+    ),
     timeout,
     _option(
         "--tolerance",
@@ -155,13 +186,16 @@ measuring = _stack(
     _option(
         "--benchmark-binary",
         env="BENCHMARK_BINARY",
+        type=click.Path(path_type=Path),
         metavar="PATH",
         help="benchmark_model (a file, or a folder with its libraries) for devices without Python.",
     ),
     _option("--offline", env="OFFLINE", is_flag=True, help="Download nothing."),
 )
 keep = _option(
-    "--keep/--no-keep", default=True, help="Leave the model in the device's cache, or nothing at all."
+    "--keep/--no-keep",
+    default=True,
+    help="Leave the model in the device's cache, or nothing at all.",
 )
 output = _option(
     "-o",

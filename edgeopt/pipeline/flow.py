@@ -55,7 +55,14 @@ def benchmark(job: Job, store: Store, progress: Progress) -> Report:
 
 def deploy(job: Job, store: Store, progress: Progress) -> Report:
     """The whole flow. Raises the EdgeoptError of the step that failed."""
-    steps: list[Callable[[Session], None]] = [_plan, _optimize, _verify, _publish, _accuracy, _compile]
+    steps: list[Callable[[Session], None]] = [
+        _plan,
+        _optimize,
+        _verify,
+        _publish,
+        _accuracy,
+        _compile,
+    ]
     if job.run:
         steps.append(running.run)
     return _steps(job, store, progress, *steps)

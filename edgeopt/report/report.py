@@ -113,7 +113,9 @@ def ops_json(facts: ModelFacts, placement: Placement | None) -> list[dict[str, A
             "layer": op.layer or None,
             "dtype": op.outputs[0].dtype if op.outputs else None,
             "shapes": {
-                "inputs": [None if t is None or t.shape is None else list(t.shape) for t in op.inputs],
+                "inputs": [
+                    None if t is None or t.shape is None else list(t.shape) for t in op.inputs
+                ],
                 "outputs": [None if t.shape is None else list(t.shape) for t in op.outputs],
             },
         }

@@ -35,7 +35,9 @@ def deploy_summary(report: Report) -> RenderableType:
     """One block to paste into a release note: model, decision, sizes, rules, device, numbers."""
     grid = _grid()
     grid.add_row("model", _model_line(report.model))
-    grid.add_row("target", f"{_plain(report.target.name)}  [dim]{_plain(report.target.description)}[/]")
+    grid.add_row(
+        "target", f"{_plain(report.target.name)}  [dim]{_plain(report.target.description)}[/]"
+    )
     if report.plan:
         grid.add_row("plan", "\n".join(_plain(r) for r in report.plan.reasons))
     if report.constraints:
@@ -61,29 +63,39 @@ def _notes(report: Report) -> list[RenderableType]:
     warnings = report.constraints.warnings if report.constraints else ()
     notes += [f"[yellow]warning:[/] {_plain(w)}" for w in warnings[:8]]
     if len(warnings) > 8:
-        notes.append(f"[yellow]warning:[/] and {len(warnings) - 8} more (edgeopt inspect shows all)")
+        notes.append(
+            f"[yellow]warning:[/] and {len(warnings) - 8} more (edgeopt inspect shows all)"
+        )
     return ["", *notes] if notes else []
 
 
 def _model_line(facts: ModelFacts) -> str:
     parameters = count_text(facts.parameters) if facts.parameters is not None else "?"
     name = _plain(facts.path.name)
-    return f"{name}  [dim]{facts.format}, {parameters} parameters, {bytes_text(facts.size_bytes)}[/]"
+    return (
+        f"{name}  [dim]{facts.format}, {parameters} parameters, {bytes_text(facts.size_bytes)}[/]"
+    )
 
 
 def _rules_line(found: ConstraintReport) -> str:
     if found.passed:
         return f"[green]✓[/] {found.checked} checks of {_plain(found.profile)} passed"
-    return f"[red]x[/] {len(found.violations)} of {found.checked} checks of {_plain(found.profile)} failed"
+    count = len(found.violations)
+    return f"[red]x[/] {count} of {found.checked} checks of {_plain(found.profile)} failed"
 
 
 def _placement_line(placement: Placement) -> str:
-    line = f"{placement.ops_mapped} of {placement.ops_total} operations mapped, {placement.ops_cpu} on the CPU"
+    line = f"{placement.ops_mapped} of {placement.ops_total} operations mapped"
+    line += f", {placement.ops_cpu} on the CPU"
     if placement.on_chip_bytes is not None:
         line += f"; parameters {bytes_text(placement.on_chip_bytes)} on chip"
         if placement.off_chip_bytes is not None:
             line += f", {bytes_text(placement.off_chip_bytes)} streamed"
-    source = {"predicted": "predicted", "compiler": "from the compiler", "compiled_file": "read from the file"}
+    source = {
+        "predicted": "predicted",
+        "compiler": "from the compiler",
+        "compiled_file": "read from the file",
+    }
     return f"{line}  [dim]{source[placement.source]}[/]"
 
 
@@ -100,7 +112,8 @@ def _device_line(device: Any) -> str:
     runtime = f"{device['runtime']} {device['runtime_version'] or ''}".strip()
     sent = bytes_text(device["sent_bytes"]) + " sent" if device["sent_bytes"] else "nothing sent"
     line = f"{_plain(device['name'])} ({device['kind']})  [dim]{_plain(cpu)}[/]\n"
-    return line + f"[dim]{_plain(runtime)} on {device['accelerator']}, {device['threads']} thread(s), {sent}[/]"
+    how = f"{_plain(runtime)} on {device['accelerator']}, {device['threads']} thread(s), {sent}"
+    return f"{line}[dim]{how}[/]"
 
 
 def _parity_line(report: Report) -> str:
@@ -140,7 +153,17 @@ def _artifacts(report: Report) -> Table:
 def _measurement(measurement: Measurement) -> RenderableType:
     stats = measurement.to_json()["stats"]
     table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
-    names = ("median", "95% interval", "mean", "stdev", "p90", "p99", "first", "init", "peak memory")
+    names = (
+        "median",
+        "95% interval",
+        "mean",
+        "stdev",
+        "p90",
+        "p99",
+        "first",
+        "init",
+        "peak memory",
+    )
     for name in names:
         table.add_column(name, justify="right")
     interval = stats["ci95_ns"]
@@ -156,7 +179,8 @@ def _measurement(measurement: Measurement) -> RenderableType:
     lines: list[RenderableType] = [table]
     if measurement.samples_ns:
         warm = len(measurement.warmup_ns or ())
-        lines.append(f"[dim]latency of one inference over {len(measurement.samples_ns)} runs after {warm} warm-up runs[/]")
+        runs = f"{len(measurement.samples_ns)} runs after {warm} warm-up runs"
+        lines.append(f"[dim]latency of one inference over {runs}[/]")
     if not measurement.valid:
         lines += [f"[red]invalid:[/] {_plain(reason)}" for reason in measurement.invalid_reasons]
     return Group(*lines)
@@ -203,7 +227,9 @@ def inspection(
 
 
 def _tensor_line(tensor: Tensor) -> str:
-    shape = "?" if tensor.shape is None else "x".join("?" if d < 0 else str(d) for d in tensor.shape)
+    shape = (
+        "?" if tensor.shape is None else "x".join("?" if d < 0 else str(d) for d in tensor.shape)
+    )
     line = f"{_plain(tensor.name)}  {tensor.dtype} {shape}"
     if tensor.quantization and tensor.quantization.scales:
         scale, zero = tensor.quantization.scales[0], tensor.quantization.zero_points[0]
@@ -214,7 +240,13 @@ def _tensor_line(tensor: Tensor) -> str:
 def _operations(facts: ModelFacts, placement: Placement | None) -> Table:
     placed = {p.index: p for p in placement.ops} if placement else {}
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
-    for name, justify in (("#", "right"), ("operation", "left"), ("v", "right"), ("type", "left"), ("output", "left")):
+    for name, justify in (
+        ("#", "right"),
+        ("operation", "left"),
+        ("v", "right"),
+        ("type", "left"),
+        ("output", "left"),
+    ):
         table.add_column(name, justify=justify)  # type: ignore[arg-type]
     if placed:
         table.add_column("runs on")
@@ -232,7 +264,11 @@ def _operations(facts: ModelFacts, placement: Placement | None) -> Table:
 
 def violations_table(title: str, found: Iterable[Violation]) -> Table:
     """Each finding whole: where, what it has, what it needs, what to do."""
-    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold red" if title == "violation" else "bold yellow")
+    table = Table(
+        box=None,
+        padding=(0, 2, 0, 0),
+        header_style="bold red" if title == "violation" else "bold yellow",
+    )
     for name in (title, "found", "required", "what to do"):
         table.add_column(name, overflow="fold")
     for item in found:

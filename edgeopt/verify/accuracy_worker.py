@@ -1,4 +1,4 @@
-"""The process that runs models over its share of the data: one JSON request in argv, JSON lines out.
+"""The process that runs models over its share of the data: a JSON request in argv, JSON lines out.
 
 Its own process, because a broken model can crash the interpreter.
 """
@@ -48,8 +48,7 @@ class _Runner:
             self._interpreter.set_tensor(index, array)
         self._interpreter.invoke()
         first = self._interpreter.get_tensor(self._outputs[0])[:1]
-        values: NDArray[np.float64] = real_values([first], self.facts.outputs[:1])[0].ravel()
-        return values
+        return real_values([first], self.facts.outputs[:1])[0].ravel()
 
 
 def _count(totals: Totals, label: int | None, out: Any, base: Any) -> None:

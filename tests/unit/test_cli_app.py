@@ -15,7 +15,9 @@ import pytest
 from edgeopt.cli.app import VERBS, app
 
 
-def run(*arguments: str, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
+def run(
+    *arguments: str, cwd: Path | None = None, **environment: str
+) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-m", "edgeopt", *arguments]
     return subprocess.run(
         command, capture_output=True, text=True, cwd=cwd, env={**os.environ, **environment}
@@ -103,7 +105,8 @@ def test_closing_the_pipe_early_is_not_an_error_message() -> None:
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_a_signal_ends_a_run_with_its_own_code(tmp_path: Path, number: int, code: int) -> None:
     (tmp_path / "slow_data.py").write_text(
-        "import time\ndef samples():\n    open('began', 'w').close()\n    time.sleep(60)\n    yield 1\n"
+        "import time\ndef samples():\n    open('began', 'w').close()\n"
+        "    time.sleep(60)\n    yield 1\n"
     )
     from edgeopt.paths import demo_dir
 

@@ -39,7 +39,9 @@ def test_an_entry_that_was_damaged_is_made_again(tmp_path: Path) -> None:
     assert store.build("k", "a.bin", _make("two")).path.read_text() == "two"
 
 
-@pytest.mark.parametrize("sidecar", ["", "{}", "[]", '{"name": "../../x", "sha256": "", "meta": {}}'])
+@pytest.mark.parametrize(
+    "sidecar", ["", "{}", "[]", '{"name": "../../x", "sha256": "", "meta": {}}']
+)
 def test_a_damaged_sidecar_is_not_believed(tmp_path: Path, sidecar: str) -> None:
     store = Store(tmp_path)
     path = store.build("k", "a.bin", _make("one")).path

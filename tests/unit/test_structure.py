@@ -15,7 +15,8 @@ PACKAGE = Path(__file__).resolve().parents[2] / "edgeopt"
 LAYERS = [
     {"__init__", "errors", "paths", "registry", "progress"},
     {"artifact", "facts", "findings", "store", "profile", "target", "dataset", "preprocess",
-     "measurement", "parity", "feed", "toml_file", "plan", "job"},
+     "comparison", "measurement", "comparison", "parity", "feed", "toml_file", "plan", "job", "rules",
+     "profile_file", "sources", "fitting", "user_function"},
     {"model"},
     {"optimize", "verify", "compile", "device", "report"},
     {"pipeline"},
@@ -45,7 +46,9 @@ def _imports(path: Path) -> set[str]:
     return {name for name in found if not name.startswith("__version")}
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.relative_to(PACKAGE).as_posix())
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.relative_to(PACKAGE).as_posix()
+)
 def test_arrows_point_one_way(path: Path) -> None:
     relative = path.relative_to(PACKAGE)
     own = relative.parts[0].removesuffix(".py")
@@ -55,19 +58,25 @@ def test_arrows_point_one_way(path: Path) -> None:
         assert lower < here or same_layer_noun, f"{relative} imports edgeopt.{other}"
 
 
-@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.relative_to(PACKAGE).as_posix())
+@pytest.mark.parametrize(
+    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.relative_to(PACKAGE).as_posix()
+)
 def test_no_file_is_longer_than_400_lines(path: Path) -> None:
     assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
 
 
 def _modules_after(code: str) -> set[str]:
     script = f"{code}\nimport sys\nprint('\\n'.join(sys.modules))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
     return set(done.stdout.split())
 
 
 def test_the_command_line_loads_nothing_heavy_to_show_help() -> None:
-    loaded = _modules_after("import sys; sys.argv = ['edgeopt', '--help']; from edgeopt.cli import main; main()")
+    loaded = _modules_after(
+        "import sys; sys.argv = ['edgeopt', '--help']; from edgeopt.cli import main; main()"
+    )
     assert not {m for m in loaded if m.startswith((*HEAVY, "click", "asyncio", "inspect"))}
 
 
