@@ -69,9 +69,9 @@ class ContainerHost:
         shared.chmod(0o777)
         out_dir.chmod(0o777)
         model.chmod(0o644)
-        inside = f"/work/{out_dir.relative_to(shared).as_posix()}"
+        inside = out_dir.relative_to(shared).as_posix()
         mount = ["-v", f"{shared}:/work", "-w", "/work", "--security-opt", "label=disable"]
-        return self._run(mount, [*flags, "-o", inside, f"/work/{model.name}"], timeout_s)
+        return self._run(mount, [*flags, "-o", inside, model.name], timeout_s)
 
     def argv(self, name: str, engine_flags: Sequence[str], words: Sequence[str]) -> list[str]:
         """The engine's command line; on another processor the image is run as x86-64."""

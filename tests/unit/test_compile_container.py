@@ -57,7 +57,8 @@ def test_the_container_gets_no_network_and_one_folder(
     assert compile_call[:4] == ["run", "--rm", "--network", "none"]
     at = compile_call.index(IMAGE)
     assert compile_call[at : at + 3] == [IMAGE, "edgetpu_compiler", "-s"]
-    assert compile_call[-3:] == ["-o", "/work/out", "/work/model.tflite"]
+    assert compile_call[-3:] == ["-o", "out", "model.tflite"]
+    assert compile_call[compile_call.index("-w") + 1] == "/work"
     assert compile_call.count("-v") == 1
     assert not Path(compile_call[compile_call.index("-v") + 1].removesuffix(":/work")).exists()
     assert found.path.is_file() and found.is_double
