@@ -31,11 +31,11 @@ evict() {
 }
 """
 
-# $1 root, $2 limit in kB less what is coming, $3 wanted entry, $4 its sha256 ('' for a tree),
-# $5 names not to evict. Prints what it knows, the root last because it may hold anything.
+# $1 root, $2 limit in kB, $3 wanted entry, $4 its sha256 ('' for a tree), $5 names not to evict,
+# $6 its size in kB. Prints what it knows, the root last because it may hold anything.
 PREPARE = (
     _PRELUDE
-    + r"""r=$1; limit=$2; name=$3; want=$4; keep=$5
+    + r"""r=$1; limit=$2; name=$3; want=$4; keep=$5; need=$6
 case $r in '~'/*) r=${HOME:?no home}/${r#'~/'};; esac
 case $r in /*) ;; *) r=${HOME:-$PWD}/$r;; esac
 [ -d "$r" ] || mkdir -p "$r" || exit 11
@@ -48,11 +48,12 @@ find . -maxdepth 1 -name 'tmp-*' -mmin +60 -exec rm -rf {} + 2>/dev/null
 find . -maxdepth 1 -name 'run-*' -mtime +1 -exec rm -rf {} + 2>/dev/null
 if [ -n "$want" ] && [ -f "$name" ] && [ ! -L "$name" ]; then
   sum "$name"
-  if [ "$s" = "$want" ]; then touch "$name"; echo have; else rm -f "$name"; fi
+  if [ "$s" = "$want" ]; then touch "$name"; echo have; need=0; else rm -f "$name"; fi
 fi
+[ -z "$name" ] || [ ! -d "$name" ] || need=0
 for e in tmp-* run-*; do [ -e "$e" ] && echo "left $e"; done
-evict "$limit"
-used_kb; echo "used $k"
+evict $((limit - need))
+used_kb; echo "used $((k + need))"
 set -- $(df -Pk . 2>/dev/null | tail -n 1); case $4 in *[!0-9]*|'') ;; *) echo "free $4";; esac
 printf 'root %s/' "$PWD"
 """

@@ -23,7 +23,8 @@ from edgeopt.errors import DeviceError
 
 __all__ = ["Placed", "Workspace"]
 
-_STEP_S = 60.0  # a script: hashing 500 MB on a slow SD card takes about half of that
+_STEP_S = 60.0  # a script, beside what it has to hash
+_SLOWEST_HASH_BYTES_S = 5_000_000  # a worn SD card
 _SLOWEST_BYTES_S = 250_000  # a push may take this long and no longer: 2 Mbit/s
 _SUFFIX = re.compile(r"[A-Za-z0-9._-]{0,32}")
 _REASONS = {
@@ -94,7 +95,7 @@ class Workspace:
         if not have:
             with self._temporary() as temporary:
                 self._push(source, temporary, size, on_bytes)
-                self._seal(temporary, name, sha256, mode)
+                self._seal(temporary, name, sha256, mode, size)
             sent = size
         return Placed(path=f"{self.root}/{name}", sent_bytes=sent)
 
@@ -172,9 +173,10 @@ class Workspace:
     def _prepare(self, name: str, sha256: str, size: int) -> bool:
         """Make the folder, sweep it, make room; True when the wanted file is there and whole."""
         root = self._root or self._wanted_root
-        limit_kb = (self.limit_bytes - size) // 1024
+        limit_kb, size_kb = self.limit_bytes // 1024, -(-size // 1024)
         keep = " ".join(sorted({*self._used, name} - {""}))
-        answer = self._script(scripts.PREPARE, root, str(max(0, limit_kb)), name, sha256, keep)
+        words_in = (root, str(limit_kb), name, sha256, keep, str(size_kb))
+        answer = self._script(scripts.PREPARE, *words_in, timeout_s=_hashing_s(size))
         self._check(answer)
         head, found, resolved = answer.stdout.decode(errors="surrogateescape").partition("root /")
         if not found:
@@ -226,8 +228,9 @@ class Workspace:
         report = (lambda sent: on_bytes(already + sent)) if on_bytes else None
         self.transport.push(source, f"{self.root}/{name}", timeout_s=deadline_s, on_bytes=report)
 
-    def _seal(self, temporary: str, name: str, sha256: str, mode: int) -> None:
-        answer = self._step(scripts.SEAL, temporary, name, sha256, f"{mode:o}", may=(15,))
+    def _seal(self, temporary: str, name: str, sha256: str, mode: int, size: int) -> None:
+        words = (temporary, name, sha256, f"{mode:o}")
+        answer = self._step(scripts.SEAL, *words, may=(15,), timeout_s=_hashing_s(size))
         if answer.exit_code == 15:
             raise self._damaged(f"sha256 {tail(answer.stdout)} instead of {sha256}")
 
@@ -252,8 +255,10 @@ class Workspace:
         with suppress(DeviceError):
             self._script(scripts.REMOVE, self.root, name, timeout_s=10)
 
-    def _step(self, script: str, *words: str, may: tuple[int, ...] = ()) -> Completed:
-        answer = self._script(script, self.root, *words)
+    def _step(
+        self, script: str, *words: str, may: tuple[int, ...] = (), timeout_s: float = _STEP_S
+    ) -> Completed:
+        answer = self._script(script, self.root, *words, timeout_s=timeout_s)
         if answer.exit_code not in may:
             self._check(answer)
         return answer
@@ -272,6 +277,10 @@ class Workspace:
         root = self._root or self._wanted_root
         said = f": {said}" if said else ""
         raise DeviceError(f"{self.transport.name} {what.format(root=root)}{said}.", hint)
+
+
+def _hashing_s(size_bytes: int) -> float:
+    return _STEP_S + size_bytes / _SLOWEST_HASH_BYTES_S
 
 
 def _listed(folder: Path, file: Path) -> tuple[str, str, str]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import shutil
+import subprocess
 import sys
 import textwrap
 from collections.abc import Iterator
@@ -179,11 +181,34 @@ def test_a_cpu_model_is_never_passed_off_as_an_edge_tpu_run(device: Device) -> N
 
 
 def test_a_missing_edge_tpu_library_is_named(device: Device, tmp_path: Path) -> None:
+    found = failure(device, compiled_request(tmp_path))
+    assert "Edge TPU library" in found.message and "libedgetpu" in found.hint
+
+
+def test_an_edge_tpu_that_does_not_open_says_what_the_board_shows(tmp_path: Path) -> None:
+    """The library is a double that opens nothing, as libedgetpu does without a device."""
+    if shutil.which("gcc") is None:
+        pytest.skip("gcc is not installed")
+    (tmp_path / "double.c").write_text(
+        "void *tflite_plugin_create_delegate(void *k, void *v, long n, void *e) { return 0; }\n"
+        "void tflite_plugin_destroy_delegate(void *d) {}\n"
+    )
+    library = ["gcc", "-shared", "-fPIC", "-o", "libedgetpu.so.1", "double.c"]
+    subprocess.run(library, cwd=tmp_path, check=True)
+    python = tmp_path / "python-with-a-double"
+    python.write_text(f'#!/bin/sh\nLD_LIBRARY_PATH={tmp_path} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    spec = DeviceSpec(name="x", kind="local", workdir=str(tmp_path / "w"), python=str(python))
+    found = failure(connect(spec), compiled_request(tmp_path))
+    assert "Edge TPU of local does not open: " in found.message and found.hint
+
+
+def compiled_request(tmp_path: Path) -> RunRequest:
+    """A CPU model that carries the mark of a compiled one."""
     compiled = tmp_path / "stands-for-compiled.tflite"
     compiled.write_bytes(MODEL.read_bytes() + b"edgetpu-custom-op")
     sha256 = hashlib.sha256(compiled.read_bytes()).hexdigest()
-    found = failure(device, request(model=compiled, sha256=sha256, accelerator="edgetpu"))
-    assert "Edge TPU library" in found.message and "libedgetpu" in found.hint
+    return request(model=compiled, sha256=sha256, accelerator="edgetpu")
 
 
 def test_a_damaged_model_ends_in_a_clear_error(device: Device, tmp_path: Path) -> None:

@@ -130,6 +130,16 @@ def test_the_oldest_used_go_when_the_folder_is_full(root: Path, tmp_path: Path) 
     assert names(root) == {files[i][1] for i in (1, 2, 3)}
 
 
+def test_what_is_there_already_needs_no_room(root: Path, tmp_path: Path) -> None:
+    files = [made(tmp_path / f"m{i}", bytes([i]) * 100_000) for i in range(2)]
+    for _ in range(2):
+        for source, sha256 in files:
+            space = Workspace(LocalTransport(), root=str(root), limit_bytes=250_000)
+            space.put(source, sha256=sha256, suffix="")
+            space.close()
+    assert names(root) == {sha256 for _, sha256 in files}
+
+
 def test_what_a_session_uses_is_not_evicted_by_it(root: Path, tmp_path: Path) -> None:
     space = Workspace(LocalTransport(), root=str(root), limit_bytes=50_000)
     files = [made(tmp_path / f"m{i}", bytes([i]) * 100_000) for i in range(2)]
