@@ -11,7 +11,7 @@ __all__ = ["check_float", "float_left", "heavy_floats", "open_inputs", "partly_q
 
 _VARIABLES = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"}
 _FLOATS = ("float32", "float16", "float64")
-_HEAVY = 1024  # elements: smaller constants (biases, axes of normalization) cost nothing
+_HEAVY = 1024  # elements: smaller constants cost nothing
 
 
 def check_float(facts: ModelFacts, source_parameters: int | None, source: Path) -> None:
@@ -62,7 +62,7 @@ def float_left(facts: ModelFacts) -> list[Operator]:
 
 
 def heavy_floats(facts: ModelFacts) -> list[Operator]:
-    """Operations whose constants of over 1024 elements are float32 still."""
+    """Operations whose weights of over 1024 elements are float32 still (biases always stay)."""
     return [
         op
         for op in facts.operators()
@@ -70,6 +70,7 @@ def heavy_floats(facts: ModelFacts) -> list[Operator]:
             t is not None
             and t.constant
             and t.dtype == "float32"
+            and (t.rank or 0) > 1
             and (t.size_bytes or 0) > 4 * _HEAVY
             for t in op.inputs
         )

@@ -209,7 +209,11 @@ class _Job:
         self.versions.update(answer["versions"])
         if self.request.calibrated:
             count = self.dataset.count(self.request.samples) if self.dataset else 0
-            self.calibration = {"samples": count, "seconds": None, "processes": 1}
+            self.calibration = {
+                "samples": count,
+                "seconds": answer["calibration_seconds"],
+                "processes": 1,
+            }
         left = self._unfinished() if self.request.calibrated else []
         if left:
             raise ModelError(
@@ -237,13 +241,19 @@ class _Job:
         try:
             probe(self.result)
         except ModelError as error:
-            raise _unloadable(error, self.request) from error
+            raise _unloadable(error, self.request, self.result) from error
 
 
 def _named(operators: list[Operator]) -> str:
-    names = list(dict.fromkeys(op.where for op in operators))
+    names = list(dict.fromkeys(_short(op.where) for op in operators))
     more = f" and {len(names) - 5} more" if len(names) > 5 else ""
     return ", ".join(names[:5]) + more
+
+
+def _short(where: str) -> str:
+    """Fused operators carry the names of all their parts, joined by semicolons: keep the first."""
+    head, joined, _ = where.partition(";")
+    return f"{head})" if joined else head
 
 
 def _only_edges(op: Operator, facts: ModelFacts) -> bool:
@@ -253,7 +263,7 @@ def _only_edges(op: Operator, facts: ModelFacts) -> bool:
     return all(t.index in edges for t in floats)
 
 
-def _unloadable(error: EdgeoptError, request: ConversionRequest) -> ModelError:
+def _unloadable(error: EdgeoptError, request: ConversionRequest, made: Path) -> ModelError:
     if "integer_overflow" in error.message:
         return ModelError(
             "The calibrated ranges overflow the integer arithmetic: the calibration data is too "
@@ -261,8 +271,12 @@ def _unloadable(error: EdgeoptError, request: ConversionRequest) -> ModelError:
             "Give 100 to 500 varied samples of real input with --calibration.",
             details=error.details,
         )
+    hint = (
+        "Check that the float model runs and that its calibration data is what it was trained on."
+    )
     return ModelError(
-        f"The {request.scheme} model was made but does not run: {error.message}",
-        error.hint,
+        f"The {request.scheme} model was made but does not run, and was thrown away: "
+        f"{error.message.replace(str(made), 'it')}",
+        hint if request.calibrated else error.hint,
         details=error.details,
     )

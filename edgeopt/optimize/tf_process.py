@@ -58,6 +58,14 @@ def _explained(kind: str, text: str, source: Path) -> ModelError | ToolError:
             "Replace them in the model with TensorFlow Lite operations, then export it again.",
             details={"operations": names, "log": text[-4000:]},
         )
+    unsupported = re.findall(r"not yet supported for op: '(\w+)'", text)
+    if unsupported:
+        return ModelError(
+            f"{source.name} cannot be quantized: TensorFlow's converter has no integer form of "
+            f"{', '.join(sorted(set(unsupported)))} in this scheme.",
+            "Replace the operation in the model, or use another scheme.",
+            details={"operations": sorted(set(unsupported))},
+        )
     if "Lambda" in text and ("safe_mode" in text or "unsafe" in text or "deserializ" in text):
         return ModelError(
             f"{source.name} has a Lambda layer, whose Python code is not run from a file.",

@@ -1,0 +1,103 @@
+"""TensorFlow's side, in a process of its own: sources in its formats, and the fallback."""
+
+from __future__ import annotations
+
+import importlib.util
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeopt.dataset import load_dataset
+from edgeopt.errors import ModelError, ToolError
+from edgeopt.model import read
+from edgeopt.optimize import ConversionRequest, convert, to_float
+from edgeopt.optimize.tf_process import _explained
+from edgeopt.progress import Silent
+
+pytestmark = pytest.mark.tf
+needs_tensorflow = pytest.mark.skipif(
+    importlib.util.find_spec("tensorflow") is None, reason="the tf extra is not installed"
+)
+
+_MODELS = """
+import sys, keras
+from keras import layers
+base = sys.argv[1]
+i = keras.Input((8, 8, 3), name='image')
+x = layers.LeakyReLU(negative_slope=0.1)(layers.Conv2D(4, 3)(i))
+keras.Model(i, layers.Dense(3)(layers.Flatten()(x))).save(f'{base}/leaky.keras')
+i = keras.Input((4,))
+keras.Model(i, layers.Lambda(lambda v: v * 2)(layers.Dense(4)(i))).save(f'{base}/lambda.keras')
+i = keras.Input((None, None, 3), name='any_size')
+keras.Model(i, layers.Conv2D(4, 3)(i)).save(f'{base}/open.keras')
+"""
+
+
+@pytest.fixture(scope="module")
+def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    if importlib.util.find_spec("tensorflow") is None:
+        pytest.skip("the tf extra is not installed")
+    base = tmp_path_factory.mktemp("models")
+    done = subprocess.run([sys.executable, "-c", _MODELS, str(base)], capture_output=True)
+    assert done.returncode == 0, done.stderr[-2000:].decode()
+    return base
+
+
+@needs_tensorflow
+def test_the_fallback_quantizes_what_the_quantizer_cannot_and_says_so(
+    models: Path, tmp_path: Path
+) -> None:
+    np.save(tmp_path / "d.npy", np.random.default_rng(0).normal(size=(20, 8, 8, 3)).astype("f4"))
+    made = convert(
+        models / "leaky.keras",
+        ConversionRequest(scheme="int8", io="uint8", legacy_ops=True),
+        tmp_path / "out" / "q.tflite",
+        dataset=load_dataset(str(tmp_path / "d.npy")),
+        progress=Silent(),
+    )
+    assert made.engine == "tflite-converter"
+    assert any("LEAKY_RELU" in note for note in made.notes)
+    facts = read(made.path)
+    assert facts.quantized
+    assert facts.inputs[0].dtype == "uint8"
+    assert max(o.version or 0 for o in facts.operators() if o.op == "FULLY_CONNECTED") <= 4
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["q.tflite", "q_float32.tflite"]
+
+
+@needs_tensorflow
+def test_a_legacy_h5_becomes_a_static_float_tflite(shared: Path, tmp_path: Path) -> None:
+    source = shared / "models/kws_dscnn/model.h5"
+    made = to_float(source, tmp_path / "f.tflite", batch=2, progress=Silent())
+    facts = read(made.path)
+    assert facts.inputs[0].shape == (2, 49, 10, 1)
+    assert (made.engine, made.source_format) == ("tflite-converter", "h5")
+    assert made.versions["tensorflow"]
+
+
+@needs_tensorflow
+def test_a_lambda_layer_is_not_run(models: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="Lambda layer"):
+        to_float(models / "lambda.keras", tmp_path / "f.tflite", progress=Silent())
+    assert list(tmp_path.iterdir()) == []
+
+
+@needs_tensorflow
+def test_open_sizes_are_refused_by_name(models: Path, tmp_path: Path) -> None:
+    with pytest.raises(ModelError, match="any_size"):
+        to_float(models / "open.keras", tmp_path / "f.tflite", progress=Silent())
+
+
+def test_operations_that_need_flex_are_listed() -> None:
+    text = "Some ops ... ERROR_NEEDS_FLEX_OPS\nFlex ops: FlexBincount, FlexErfinv\nDetails:"
+    error = _explained("ConverterError", text, Path("m.keras"))
+    assert isinstance(error, ModelError)
+    assert "Bincount, Erfinv" in error.message
+
+
+def test_a_missing_package_names_the_extra() -> None:
+    error = _explained("missing", "tf-keras, for a legacy Keras .h5", Path("m.h5"))
+    assert isinstance(error, ToolError)
+    assert "edgeopt[tf]" in error.hint
