@@ -34,7 +34,7 @@ _RUNTIMES = {
     # pycoral and tflite_runtime are what libedgetpu is built and tested for
     "edgetpu": ("pycoral", "tflite_runtime", "ai_edge_litert"),
 }
-_OPTIONS = ("runtime", "interpreter", "edgetpu_device")
+_OPTIONS = ("runtime", "interpreter", "edgetpu_device", "offline")
 _LOCK_WAIT_S = 120.0
 _PULL_S = 300.0
 _LONGEST_S = 7 * 86_400

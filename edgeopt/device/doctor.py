@@ -19,10 +19,10 @@ _DISK = 'while [ ! -d "$1" ]; do set -- "${1%/*}"; done; df -Pk "${1:-/}" | tail
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """`ok` None is "does not apply or cannot be told", which is no failure."""
+    """What does not apply or cannot be told is no failure: `ok` is True, `found` says so."""
 
     name: str
-    ok: bool | None
+    ok: bool
     found: str
     hint: str = ""
 
@@ -43,7 +43,7 @@ def _connection(device: Device) -> Iterator[Check]:
     yield Check(name="board", ok=True, found=", ".join(str(w) for w in words if w))
     memory = facts.get("memory_bytes")
     found = f"{memory / 2**20:.0f} MB" if memory else "not told"
-    yield Check(name="memory", ok=True if memory else None, found=found)
+    yield Check(name="memory", ok=True, found=found)
 
 
 def _folder(device: Device) -> Iterator[Check]:
@@ -91,7 +91,7 @@ def _governor(readings: dict[str, Any]) -> Iterator[Check]:
         steady = governors == ["performance"]
         yield Check(
             name="governor",
-            ok=True if steady else None,
+            ok=True,
             found=", ".join(governors),
             hint="" if steady else "Latencies are steadier under the performance governor.",
         )
@@ -106,7 +106,7 @@ def _edgetpu(device: Device) -> Iterator[Check]:
         yield _failed("edge tpu", error)
         return
     if not state.present:
-        yield Check(name="edge tpu", ok=None, found="none")
+        yield Check(name="edge tpu", ok=True, found="none")
         return
     nodes = (*state.apex, *state.usb)
     ok = any(usable for _, usable in nodes) and bool(state.package)
