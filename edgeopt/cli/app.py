@@ -92,7 +92,8 @@ def run(arguments: Sequence[str]) -> int:
     except EdgeoptError as error:
         return reporter.ours(error)
     except (KeyboardInterrupt, click.Abort) as stop:
-        return reporter.interrupted(143 if isinstance(stop, _Terminated) else 130)
+        ended = isinstance(stop, _Terminated) or isinstance(stop.__cause__, _Terminated)
+        return reporter.interrupted(143 if ended else 130)
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

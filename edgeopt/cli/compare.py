@@ -79,7 +79,7 @@ def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
         before, after = old["device"].get(key), new["device"].get(key)
         if before != after:
             found.append(f"{key} {before} and {after}")
-    for key in ("cpu_model", "machine", "model"):
+    for key in ("cpu", "arch", "model"):
         before, after = old["device"]["facts"].get(key), new["device"]["facts"].get(key)
         if before != after:
             found.append(f"device {key} {before} and {after}")

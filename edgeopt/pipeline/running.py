@@ -89,7 +89,6 @@ def _inputs(session: Session, facts: ModelFacts) -> tuple[tuple[NDArray[np.gener
     """The parity samples: the user's own data when there is any, else seeded random ones."""
     spec = session.job.calibration or session.job.eval_data
     if spec is None:
-        session.note("Parity and timing use seeded random inputs: no data was given.")
         return seeded_inputs(facts.inputs, PARITY_SAMPLES)
     data = load_dataset(spec, preprocess=session.job.preprocess)
     data = data.match(session.facts.inputs if session.report.plan else facts.inputs)
@@ -133,7 +132,7 @@ def tolerance(
 ) -> tuple[float, str]:
     """How far outputs may differ, in output units, and why: 0 for integers on the same kernels.
 
-    `reference` and `candidate` are runtime, version, machine and accelerator of the two runs; equal
+    `reference` and `candidate` are runtime, version, arch and accelerator of the two runs; equal
     ones mean the same kernels. `largest` is the largest absolute reference value.
     """
     if reference == candidate:
@@ -149,7 +148,7 @@ def _kernels(result: RunResult) -> dict[str, Any]:
     return {
         "runtime": result.runtime,
         "version": result.runtime_version,
-        "machine": result.facts.get("machine"),
+        "arch": result.facts.get("arch"),
         "accelerator": result.accelerator,
     }
 
@@ -158,6 +157,8 @@ def _parity(session: Session, facts: ModelFacts, request: RunRequest, result: Ru
     if result.outputs is None:
         session.add(parity_note=f"not checked: {result.runtime} gives no outputs")
         return
+    if session.job.calibration is None and session.job.eval_data is None:
+        session.note("Parity and timing use seeded random inputs: no data was given.")
     from edgeopt.device import host_outputs
     from edgeopt.verify.parity import compare
 
@@ -179,7 +180,7 @@ def _parity(session: Session, facts: ModelFacts, request: RunRequest, result: Ru
     if not found.passed:
         raise ModelError(
             f"The device computes other answers than the host: {found.reason} ({why}).",
-            "Check the device's runtime version, or give the difference to accept with --tolerance.",
+            "Check the device's runtime version, or accept the difference with --tolerance.",
         )
 
 

@@ -108,7 +108,7 @@ def _accuracy_line(accuracy: Any) -> str:
 
 def _device_line(device: Any) -> str:
     facts = device["facts"]
-    cpu = facts.get("cpu_model") or facts.get("model") or facts.get("machine") or ""
+    cpu = facts.get("model") or facts.get("cpu") or facts.get("arch") or ""
     runtime = f"{device['runtime']} {device['runtime_version'] or ''}".strip()
     sent = bytes_text(device["sent_bytes"]) + " sent" if device["sent_bytes"] else "nothing sent"
     line = f"{_plain(device['name'])} ({device['kind']})  [dim]{_plain(cpu)}[/]\n"

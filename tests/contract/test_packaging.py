@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import edgeopt
+
 REPOSITORY = Path(__file__).resolve().parents[2]
 NAMES = {"cpu", "android-gpu", "edgetpu", "raspberry-pi-4", "raspberry-pi-5", "coral-dev-board",
          "coral-usb", "android-arm64"}  # fmt: skip
@@ -95,6 +97,7 @@ def test_the_wheel_holds_what_it_should_and_nothing_else(built: Path) -> None:
     (wheel,) = built.glob("*.whl")
     with zipfile.ZipFile(wheel) as archive:
         names = archive.namelist()
-    assert {n.split("/")[0] for n in names if ".dist-info" not in n} == {"edgeopt"}
+    tops = {n.split("/")[0] for n in names if ".dist-info" not in n}
+    assert tops == {"edgeopt", f"edgeopt-{edgeopt.__version__}.data"}
     assert any(n.endswith("fashion.tflite") for n in names)
     assert any("LICENSE" in n for n in names)
