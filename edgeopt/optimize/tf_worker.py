@@ -21,6 +21,9 @@ from edgeopt.optimize.child import read_message, take_over_stdout
 __all__ = ["main"]
 
 
+_KERAS_MODULES = ("keras", "tf_keras", "tensorflow", "builtins")
+
+
 class _CannotConvert(Exception):
     """The model itself is the reason; the text says why."""
 
@@ -68,6 +71,7 @@ def _from_keras2(source: str, batch: int, folder: str) -> None:
         import tf_keras
     except ImportError as error:
         raise ImportError("tf-keras, for a legacy Keras .h5") from error
+    _refuse_code(source)
     model = tf_keras.models.load_model(source, compile=False)
     if not getattr(model, "inputs", None):
         raise _CannotConvert("a subclassed Keras model without declared inputs.")
@@ -108,6 +112,28 @@ def _from_savedmodel(source: str, batch: int, folder: str) -> None:
     holder = tf.Module()
     holder.model = loaded
     tf.saved_model.save(holder, folder, signatures=serve.get_concrete_function(**specs))
+
+
+def _refuse_code(source: str) -> None:
+    """Legacy loading has no safe mode: it would run a Lambda's bytecode, or import any module."""
+    import h5py
+
+    with h5py.File(source, "r") as file:
+        text = file.attrs.get("model_config", b"{}")
+    waiting = [json.loads(text)]
+    while waiting:
+        value = waiting.pop()
+        waiting += value.values() if isinstance(value, dict) else []
+        waiting += value if isinstance(value, list) else []
+        if not isinstance(value, dict):
+            continue
+        if value.get("class_name") in ("Lambda", "__lambda__") or "lambda" in (
+            value.get(key) for key in ("function_type", "output_shape_type", "mask_type")
+        ):
+            raise ValueError("a Lambda layer is unsafe")
+        module = value.get("module")
+        if isinstance(module, str) and module.split(".")[0] not in _KERAS_MODULES:
+            raise _CannotConvert(f"it would import {module}, and code is not run from a file.")
 
 
 def _is_keras3(source: str) -> bool:

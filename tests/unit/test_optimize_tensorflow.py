@@ -31,6 +31,10 @@ x = layers.LeakyReLU(negative_slope=0.1)(layers.Conv2D(4, 3)(i))
 keras.Model(i, layers.Dense(3)(layers.Flatten()(x))).save(f'{base}/leaky.keras')
 i = keras.Input((4,))
 keras.Model(i, layers.Lambda(lambda v: v * 2)(layers.Dense(4)(i))).save(f'{base}/lambda.keras')
+import tf_keras
+i = tf_keras.Input((4,))
+code = lambda v: [__import__('pathlib').Path('ran').touch(), v * 2][1]
+tf_keras.Model(i, tf_keras.layers.Lambda(code)(i)).save(f'{base}/lambda.h5')
 i = keras.Input((None, None, 3), name='any_size')
 keras.Model(i, layers.Conv2D(4, 3)(i)).save(f'{base}/open.keras')
 """
@@ -78,9 +82,13 @@ def test_a_legacy_h5_becomes_a_static_float_tflite(shared: Path, tmp_path: Path)
 
 
 @needs_tensorflow
-def test_a_lambda_layer_is_not_run(models: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("name", ["lambda.keras", "lambda.h5"])
+def test_a_lambda_layer_is_not_run(
+    models: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(ModelError, match="Lambda layer"):
-        to_float(models / "lambda.keras", tmp_path / "f.tflite", progress=Silent())
+        to_float(models / name, tmp_path / "f.tflite", progress=Silent())
     assert list(tmp_path.iterdir()) == []
 
 
