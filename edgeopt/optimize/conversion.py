@@ -21,6 +21,10 @@ from edgeopt.progress import Progress
 
 __all__ = ["Conversion", "convert", "quantize"]
 
+# A FlatBuffer ends at 2 GiB. Below, weights stay inside it: older runtimes (tflite-runtime 2.14, a
+# board's benchmark_model) do not know the ones that the quantizer stores behind it.
+_INLINE_BYTES = 1 << 30
+
 
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
@@ -233,8 +237,10 @@ class _Job:
         data = self.result.read_bytes()
         if self.request.scheme == "int8":
             data = with_io(data, self.request.final_io)
+        if self.request.legacy_ops or len(data) < _INLINE_BYTES:
+            data = inline_buffers(data)
         if self.request.legacy_ops:
-            data, changes = lower_versions(inline_buffers(data))
+            data, changes = lower_versions(data)
             self.notes += changes
         self.result.write_bytes(data)
         self.progress.stage("Checking that the result runs")

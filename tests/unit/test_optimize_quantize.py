@@ -80,6 +80,11 @@ def test_a_model_for_the_edgetpu_has_old_versions_and_inline_weights(tmp_path: P
     assert not weights.quantization.per_channel
 
 
+@pytest.mark.parametrize("scheme", ["float16", "dynamic_int8", "int16x8"])
+def test_weights_stay_inside_the_flatbuffer(tmp_path: Path, scheme: str) -> None:
+    assert read(run(tmp_path, scheme).path).out_of_line_buffers == 0
+
+
 def test_the_number_of_processes_changes_nothing(tmp_path: Path) -> None:
     one = run(tmp_path, "int8", processes=1).path.read_bytes()
     made = run(tmp_path, "int8", processes=3)
