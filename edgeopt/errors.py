@@ -22,17 +22,31 @@ __all__ = ["DeviceError", "EdgeoptError", "InputError", "ModelError", "ResultErr
 class EdgeoptError(Exception):
     """What happened to what (`message`), and what to do next (`hint`).
 
-    `details` is added to the JSON error document: plain JSON values only.
+    `details` is added to the JSON error document: plain JSON values only. `reached` is what the
+    work had come to before it failed: anything with `to_json()`, whose fields the document gets.
     """
 
     exit_code: ClassVar[int] = 1
     kind: ClassVar[str] = "error"
 
-    def __init__(self, message: str, hint: str = "", *, details: dict[str, Any] | None = None) -> None:
+    def __init__(
+        self, message: str, hint: str = "", *, details: dict[str, Any] | None = None
+    ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.details: dict[str, Any] = details or {}
+        self.reached: Any = None
+
+    def to_json(self) -> dict[str, Any]:
+        """The `error` object of the JSON document."""
+        return {
+            "kind": self.kind,
+            "message": self.message,
+            "hint": self.hint,
+            "exit_code": self.exit_code,
+            "details": self.details,
+        }
 
     def __str__(self) -> str:
         return f"{self.message} {self.hint}".strip()

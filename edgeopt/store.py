@@ -94,7 +94,9 @@ class Store:
         self._evict(keep=key)
         found = self.get(key)
         if found is None:
-            raise InputError(f"The cache {self.root} loses what is written to it.", "Check the disk.")
+            raise InputError(
+                f"The cache {self.root} loses what is written to it.", "Check the disk."
+            )
         return Entry(path=found.path, meta=found.meta, fresh=True)
 
     def _evict(self, keep: str) -> None:

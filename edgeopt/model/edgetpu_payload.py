@@ -51,7 +51,8 @@ class Partition:
 
     `on_chip_bytes` are parameters cached in the chip's memory after the first inference,
     `off_chip_bytes` are sent from the host again with every inference. `instruction_bytes` are
-    those of an inference, without the ones that fill the cache once. Models compiled together share `parameter_caching_token`. `narrow_bytes_per_tile` is the largest of its executables'.
+    those of an inference, without the ones that fill the cache once. Models compiled together share
+    `parameter_caching_token`. `narrow_bytes_per_tile` is the largest of its executables'.
     """
 
     operator: int

@@ -1,7 +1,7 @@
 """The order of the work: model, plan, convert, verify, compile, place, push, run, report.
 
 Nothing else knows it. Each step adds to the report; an error carries what was reached so far
-(`details["report"]`), and a file that passed is kept and named even when a later step fails.
+(`error.reached`), and a file that passed is kept and named even when a later step fails.
 """
 
 from __future__ import annotations
@@ -28,7 +28,8 @@ def _steps(job: Job, store: Store, progress: Progress, *steps: Callable[[Session
         for step in steps:
             step(session)
     except EdgeoptError as error:
-        error.details.setdefault("report", session.report.to_json())
+        session.add(failure=error.to_json())
+        error.reached = session.report
         raise
     return session.report
 

@@ -23,7 +23,7 @@ class Report:
 
     `device` holds name, kind, facts, model_sha256, runtime and sent_bytes; `parity` is None where
     nothing could be compared, and `parity_note` then says why. `notes` are the things that a
-    reader must know before using a number.
+    reader must know before using a number. `failure` is the error that ended the work early.
     """
 
     model: ModelFacts
@@ -40,6 +40,7 @@ class Report:
     parity_note: str = ""
     measurement: Measurement | None = None
     notes: tuple[str, ...] = ()
+    failure: Mapping[str, Any] | None = None
     timings_s: Mapping[str, float] = field(default_factory=dict)
 
     @property
@@ -64,6 +65,7 @@ class Report:
             "parity_note": self.parity_note or None,
             "measurement": self.measurement.to_json() if self.measurement else None,
             "notes": list(self.notes),
+            "error": _copy(self.failure),
             "timings_s": {k: round(v, 4) for k, v in self.timings_s.items()},
         }
 

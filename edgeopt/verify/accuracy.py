@@ -140,7 +140,11 @@ def _judge(totals: Totals, has_baseline: bool) -> Accuracy:
             "Give labelled data: class subfolders, or the arrays x and y (NAME.npz:x,y).",
         )
     return Accuracy(
-        metric="agreement", baseline=1.0, optimized=agreement, samples=count, more={"sqnr_db": noise}
+        metric="agreement",
+        baseline=1.0,
+        optimized=agreement,
+        samples=count,
+        more={"sqnr_db": noise},
     )
 
 
@@ -155,7 +159,12 @@ class _Worker:
         self.done = 0
 
     def start(self, moved: Any) -> None:
-        command = [sys.executable, "-m", "edgeopt.verify.accuracy_worker", json.dumps(self._request)]
+        command = [
+            sys.executable,
+            "-m",
+            "edgeopt.verify.accuracy_worker",
+            json.dumps(self._request),
+        ]
         self._process = subprocess.Popen(
             command,
             stdin=subprocess.DEVNULL,
