@@ -10,8 +10,8 @@ from typing import Any
 from edgeopt.errors import InputError
 from edgeopt.paths import config_dir, data_dir
 from edgeopt.profile import HardwareProfile
-from edgeopt.profile_file import find, named_profiles
-from edgeopt.profile_file import load as load_profile
+from edgeopt.profile.file import find, named_profiles
+from edgeopt.profile.file import load as load_profile
 from edgeopt.registry import load as load_plugin
 from edgeopt.registry import names
 from edgeopt.toml_file import Section, read_toml

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeopt.dataset import Dataset
-from edgeopt.fitting import plain_name
+from edgeopt.dataset.fitting import plain_name
 from edgeopt.optimize.float_model import tensorflow_job
 from edgeopt.optimize.recipes import ConversionRequest
 from edgeopt.optimize.tf_process import run_tensorflow

@@ -1,4 +1,4 @@
-"""One small pure function for each rule that a profile may name (`edgeopt.rules.RULES`).
+"""One small pure function for each rule that a profile may name (`edgeopt.profile.rules.RULES`).
 
 Each takes the operation, its graph and the rule's parameters. It gives what it found where the rule
 is broken, "" where it is obeyed, and None where the file does not say enough: not known is not
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeopt.facts import Operator, Tensor
-from edgeopt.rules import Check
+from edgeopt.profile.rules import Check
 from edgeopt.verify.graph import Graph, elements, known_shape
 
 __all__ = ["CHECKS", "Meaning", "uncertain"]

@@ -9,7 +9,7 @@ import edgeopt.verify.shape_checks  # noqa: F401 - registers its rules
 from edgeopt.facts import Operator, Tensor
 from edgeopt.findings import Violation
 from edgeopt.profile import HardwareProfile
-from edgeopt.rules import Check, OperationRule
+from edgeopt.profile.rules import Check, OperationRule
 from edgeopt.verify.checks import CHECKS, uncertain
 from edgeopt.verify.graph import Graph, known_shape
 

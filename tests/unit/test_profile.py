@@ -11,7 +11,7 @@ import pytest
 from edgeopt.errors import InputError
 from edgeopt.paths import data_dir
 from edgeopt.profile import load_profile, profile_names
-from edgeopt.rules import RULES
+from edgeopt.profile.rules import RULES
 from edgeopt.toml_file import read_toml
 
 SHIPPED = ("android-gpu", "cpu-int8", "cpu-int8-tflite-2.14", "edgetpu-v1")

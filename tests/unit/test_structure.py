@@ -14,9 +14,8 @@ PACKAGE = Path(__file__).resolve().parents[2] / "edgeopt"
 # A module may import from its own layer's folder and from layers above it in this list.
 LAYERS = [
     {"__init__", "errors", "paths", "registry", "progress"},
-    {"artifact", "facts", "findings", "store", "profile", "target", "dataset", "preprocess",
-     "comparison", "measurement", "parity", "feed", "toml_file", "plan", "job", "rules",
-     "profile_file", "sources", "fitting", "user_function"},
+    {"artifact", "facts", "findings", "store", "profile", "target", "dataset", "measurement",
+     "comparison", "parity", "feed", "toml_file", "plan", "job"},
     {"model"},
     {"optimize", "verify", "compile", "device", "report"},
     {"pipeline"},

@@ -12,7 +12,7 @@ from builders import CONV, Net
 import edgeopt.verify.operations  # noqa: F401 - registers the rules
 from edgeopt.facts import Quantization, Tensor
 from edgeopt.profile import load_profile
-from edgeopt.rules import RULES
+from edgeopt.profile.rules import RULES
 from edgeopt.verify.checks import CHECKS
 from edgeopt.verify.graph import Graph
 

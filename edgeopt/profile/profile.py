@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeopt.errors import InputError
-from edgeopt.rules import OperationRule
+from edgeopt.profile.rules import OperationRule
 from edgeopt.toml_file import did_you_mean
 
 __all__ = [
@@ -259,13 +259,13 @@ class HardwareProfile:
 
 def profile_names() -> list[str]:
     """The profiles that can be asked for by name: shipped, and the user's own."""
-    from edgeopt.profile_file import named_profiles
+    from edgeopt.profile.file import named_profiles
 
     return sorted(named_profiles())
 
 
 def load_profile(name_or_path: str) -> HardwareProfile:
     """A profile by name, or from a FILE.toml. Raises InputError with file, line and key."""
-    from edgeopt.profile_file import load
+    from edgeopt.profile.file import load
 
     return load(name_or_path)

@@ -9,15 +9,15 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
+from edgeopt.dataset.preprocess import Preprocess
+from edgeopt.dataset.sources import Images
 from edgeopt.errors import InputError
 from edgeopt.facts import Tensor
-from edgeopt.preprocess import Preprocess
-from edgeopt.sources import Images
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.dataset import Dataset
+    from edgeopt.dataset.dataset import Dataset
 
 __all__ = ["Fit", "finished", "fit_inputs"]
 

@@ -10,17 +10,17 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeopt.dataset.preprocess import Preprocess
+from edgeopt.dataset.sources import Arrays, Images, Source
+from edgeopt.dataset.user_function import Function
 from edgeopt.errors import InputError
 from edgeopt.facts import Tensor
-from edgeopt.preprocess import Preprocess
-from edgeopt.sources import Arrays, Images, Source
-from edgeopt.user_function import Function
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgeopt.fitting import Fit
+    from edgeopt.dataset.fitting import Fit
 
 __all__ = ["Dataset", "Preprocess", "load_dataset", "match"]
 
@@ -74,7 +74,7 @@ class Dataset:
         return have if limit is None else min(limit, have)
 
     def _sample(self, index: int) -> tuple[NDArray[Any], ...]:
-        from edgeopt.fitting import finished
+        from edgeopt.dataset.fitting import finished
 
         raw = self.source.take(index)
         raw = tuple(raw[i] for i in self.order) if self.order else raw
@@ -98,7 +98,7 @@ class Dataset:
 
         Raises InputError when shapes, types or names cannot be brought together.
         """
-        from edgeopt.fitting import fit_inputs
+        from edgeopt.dataset.fitting import fit_inputs
 
         order, fits, notes = fit_inputs(self, tuple(inputs))
         notes = tuple(dict.fromkeys((*self.notes, *notes)))

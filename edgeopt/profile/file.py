@@ -8,7 +8,7 @@ from pathlib import Path
 
 from edgeopt.errors import InputError
 from edgeopt.paths import config_dir, data_dir
-from edgeopt.profile import (
+from edgeopt.profile.profile import (
     GRANULARITIES,
     PICKS,
     SCHEMES,
@@ -18,7 +18,7 @@ from edgeopt.profile import (
     Scheme,
     Tail,
 )
-from edgeopt.rules import OperationRule, read_operation
+from edgeopt.profile.rules import OperationRule, read_operation
 from edgeopt.toml_file import Section, did_you_mean, read_toml
 
 __all__ = ["find", "load", "named_profiles"]

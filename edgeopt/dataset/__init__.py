@@ -1,0 +1,8 @@
+"""Dataset: the user's samples and labels, and how they become a model's input."""
+
+from __future__ import annotations
+
+from edgeopt.dataset.dataset import Dataset, load_dataset, match
+from edgeopt.dataset.preprocess import Preprocess
+
+__all__ = ["Dataset", "Preprocess", "load_dataset", "match"]
