@@ -23,20 +23,25 @@ class EdgeoptError(Exception):
     """What happened to what (`message`), and what to do next (`hint`).
 
     `details` is added to the JSON error document: plain JSON values only. `reached` is what the
-    work had come to before it failed: anything with `to_json()`, whose fields the document gets.
+    work had come to before it failed: a report, or fields for the verb's JSON document.
     """
 
     exit_code: ClassVar[int] = 1
     kind: ClassVar[str] = "error"
 
     def __init__(
-        self, message: str, hint: str = "", *, details: dict[str, Any] | None = None
+        self,
+        message: str,
+        hint: str = "",
+        *,
+        details: dict[str, Any] | None = None,
+        reached: Any = None,
     ) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
         self.details: dict[str, Any] = details or {}
-        self.reached: Any = None
+        self.reached = reached
 
     def to_json(self) -> dict[str, Any]:
         """The `error` object of the JSON document."""
@@ -81,8 +86,9 @@ class ToolError(EdgeoptError):
         returncode: int | None = None,
         log: Path | None = None,
         details: dict[str, Any] | None = None,
+        reached: Any = None,
     ) -> None:
-        super().__init__(message, hint, details=details)
+        super().__init__(message, hint, details=details, reached=reached)
         self.argv = tuple(argv)
         self.returncode = returncode
         self.log = log

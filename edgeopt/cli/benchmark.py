@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgeopt.cli import options, output
+from edgeopt.cli import options
 
 __all__ = ["benchmark"]
 
@@ -28,18 +28,7 @@ def benchmark(as_json: bool, report: Path | None, **flags: Any) -> None:
     --calibration gives the inputs; without it they are random, from a fixed seed.
     """
     from edgeopt import pipeline
-    from edgeopt.report.export import check_suffix, export
-    from edgeopt.store import Store
+    from edgeopt.cli.perform import perform
 
     job = options.job(**flags)
-    check_suffix(report)
-    with output.progress() as progress:
-        done = pipeline.benchmark(job, Store(), progress)
-    if report is not None:
-        export(done, report)
-    if as_json:
-        output.emit("benchmark", done.to_json())
-    else:
-        from edgeopt.report.terminal import deploy_summary
-
-        output.stdout().print(deploy_summary(done))
+    perform("benchmark", pipeline.benchmark, job, as_json=as_json, report=report)

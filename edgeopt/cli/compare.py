@@ -37,7 +37,6 @@ def compare(old: Path, new: Path, threshold: float, as_json: bool) -> None:
         raise ResultError(
             "These measurements cannot be compared: " + "; ".join(differences) + ".",
             "Measure both on the same device with the same runtime and threads.",
-            details={"lines": []},
         )
     before, after = (Measurement.from_json(d["measurement"]) for d in documents)
     found = judge(before, after, threshold=threshold)
@@ -48,7 +47,7 @@ def compare(old: Path, new: Path, threshold: float, as_json: bool) -> None:
         raise ResultError(
             f"{new.name} is slower than {old.name}: {found}",
             f"Find what changed, or accept it with a higher --threshold (now {threshold:g}).",
-            details={"report": content},
+            reached=content,
         )
     if as_json:
         output.emit("compare", content)

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from edgeopt.cli import options, output
+from edgeopt.cli import options
 
 __all__ = ["compile"]
 
@@ -28,14 +28,7 @@ def compile(as_json: bool, **flags: Any) -> None:
     first (give --calibration).
     """
     from edgeopt import pipeline
-    from edgeopt.store import Store
+    from edgeopt.cli.perform import perform
 
     job = options.job(**flags)
-    with output.progress() as progress:
-        done = pipeline.compile_model(job, Store(), progress)
-    if as_json:
-        output.emit("compile", done.to_json())
-    else:
-        from edgeopt.report.terminal import deploy_summary
-
-        output.stdout().print(deploy_summary(done))
+    perform("compile", pipeline.compile_model, job, as_json=as_json)

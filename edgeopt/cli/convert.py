@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from edgeopt.cli import options, output
+from edgeopt.cli import options
 
 __all__ = ["convert"]
 
@@ -28,15 +28,8 @@ def convert(as_json: bool, dry_run: bool, **flags: Any) -> None:
     and the exit code is 3.
     """
     from edgeopt import pipeline
-    from edgeopt.store import Store
+    from edgeopt.cli.perform import perform
 
     job = options.job(**flags)
     work = pipeline.plan if dry_run else pipeline.convert
-    with output.progress() as progress:
-        done = work(job, Store(), progress)
-    if as_json:
-        output.emit("convert", done.to_json())
-    else:
-        from edgeopt.report.terminal import deploy_summary
-
-        output.stdout().print(deploy_summary(done))
+    perform("convert", work, job, as_json=as_json)

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from edgeopt.cli import options, output
+from edgeopt.cli import options
 
 __all__ = ["deploy"]
 
@@ -36,19 +36,8 @@ def deploy(as_json: bool, dry_run: bool, report: Path | None, **flags: Any) -> N
     the host and measured.
     """
     from edgeopt import pipeline
-    from edgeopt.report.export import check_suffix, export
-    from edgeopt.store import Store
+    from edgeopt.cli.perform import perform
 
     job = options.job(**flags)
-    check_suffix(report)
     work = pipeline.plan if dry_run else pipeline.deploy
-    with output.progress() as progress:
-        done = work(job, Store(), progress)
-    if report is not None:
-        export(done, report)
-    if as_json:
-        output.emit("deploy", done.to_json())
-    else:
-        from edgeopt.report.terminal import deploy_summary
-
-        output.stdout().print(deploy_summary(done))
+    perform("deploy", work, job, as_json=as_json, report=report)

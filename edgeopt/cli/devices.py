@@ -92,7 +92,7 @@ def doctor(device: str, as_json: bool) -> None:
         raise DeviceError(
             f"{spec.name}: {len(failed)} of {len(checks)} checks failed ({failed[0].name}).",
             failed[0].hint,
-            details={"report": content},
+            reached=content,
         )
     if as_json:
         output.emit("devices", content)

@@ -52,7 +52,7 @@ def inspect(model: Path, target: str | None, as_json: bool) -> None:
         raise ModelError(
             f"{model.name} breaks {count} rule{'s' * (count > 1)} of {found.profile}.",
             found.violations[0].hint,
-            details={"report": content},
+            reached=content,
         )
     if as_json:
         output.emit("inspect", content)

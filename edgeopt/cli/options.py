@@ -190,6 +190,12 @@ measuring = _stack(
         metavar="PATH",
         help="benchmark_model (a file, or a folder with its libraries) for devices without Python.",
     ),
+    _option(
+        "--device-python",
+        env="DEVICE_PYTHON",
+        metavar="PATH",
+        help="The device's Python that has the runtime, such as ~/venv/bin/python.",
+    ),
     _option("--offline", env="OFFLINE", is_flag=True, help="Download nothing."),
 )
 keep = _option(

@@ -21,16 +21,20 @@ if TYPE_CHECKING:
 __all__ = ["ErrorReporter", "checks", "document", "emit", "progress", "stderr", "stdout"]
 
 
+_FILE_WIDTH = 120  # of tables that go into a file or a pipe, where no terminal gives a width
+
+
 def stdout() -> Console:
     from rich.console import Console
 
-    return Console(highlight=False, soft_wrap=not sys.stdout.isatty())
+    width = None if sys.stdout.isatty() else _FILE_WIDTH
+    return Console(highlight=False, width=width)
 
 
 def stderr() -> Console:
     from rich.console import Console
 
-    return Console(stderr=True, highlight=False, soft_wrap=not sys.stderr.isatty())
+    return Console(stderr=True, highlight=False, soft_wrap=True)
 
 
 def document(verb: str, content: Mapping[str, Any]) -> str:
@@ -48,22 +52,21 @@ def emit(verb: str, content: Mapping[str, Any]) -> None:
 class ErrorReporter:
     """Says what went wrong and what to do: words on stderr, with --json a document on stdout.
 
-    An error that carries `details["report"]` has a part of the verb's own document: what was
-    reached before it failed is never lost.
+    What was reached before the error is part of the document: it is never lost.
     """
 
     verb: str
     as_json: bool
 
     def ours(self, error: EdgeoptError) -> int:
-        return self._tell(error.kind, error.message, error.hint, error.exit_code, error.details)
+        return self._tell(error.to_json(), error.reached or {})
 
     def usage(self, error: click.ClickException) -> int:
         command = getattr(getattr(error, "ctx", None), "command_path", "edgeopt")
-        return self._tell("usage", error.format_message(), f"See {command} --help.", 2, {})
+        return self._tell(_error("usage", error.format_message(), f"See {command} --help.", 2))
 
     def interrupted(self, code: int) -> int:
-        return self._tell("interrupted", "Stopped.", "", code, {})
+        return self._tell(_error("interrupted", "Stopped.", "", code))
 
     def bug(self, error: BaseException, trace: str) -> int:
         with tempfile.NamedTemporaryFile(
@@ -71,23 +74,22 @@ class ErrorReporter:
         ) as file:
             file.write(trace)
         message = f"A bug in edgeopt: {type(error).__name__}: {error}"
-        return self._tell("bug", message, f"Please report it with {file.name}.", 1, {})
+        return self._tell(_error("bug", message, f"Please report it with {file.name}.", 1))
 
-    def _tell(
-        self, kind: str, message: str, hint: str, code: int, details: Mapping[str, Any]
-    ) -> int:
-        details = dict(details)
-        reached = details.pop("report", {})
+    def _tell(self, error: Mapping[str, Any], reached: Mapping[str, Any] | None = None) -> int:
         if self.as_json:
-            error = {"kind": kind, "message": message, "hint": hint, "exit_code": code}
-            emit(self.verb, {**reached, "error": {**error, "details": details}})
+            emit(self.verb, {**(reached or {}), "error": error})
         console = stderr()
-        console.print(f"[bold red]error:[/] {_plain(message)}")
-        for line in details.get("lines", []):
+        console.print(f"[bold red]error:[/] {_plain(error['message'])}")
+        for line in error["details"].get("lines", []):
             console.print(f"  {_plain(line)}")
-        if hint:
-            console.print(f"[bold]hint:[/]  {_plain(hint)}")
-        return code
+        if error["hint"]:
+            console.print(f"[bold]hint:[/]  {_plain(error['hint'])}")
+        return int(error["exit_code"])
+
+
+def _error(kind: str, message: str, hint: str, code: int) -> dict[str, Any]:
+    return {"kind": kind, "message": message, "hint": hint, "exit_code": code, "details": {}}
 
 
 def _plain(text: str) -> str:
@@ -127,7 +129,8 @@ def checks(rows: Sequence[Mapping[str, Any]]) -> None:
     """The table of a doctor: what was looked at, what was found, what to do."""
     console = stdout()
     for row in rows:
-        mark = "[green]✓[/]" if row["ok"] else "[red]x[/]"
+        missing = "[red]x[/]" if row.get("required", True) else "[yellow]-[/]"
+        mark = "[green]✓[/]" if row["ok"] else missing
         console.print(f"{mark} [bold]{_plain(row['name'])}[/]  {_plain(str(row['found']))}")
-        if not row["ok"] and row["hint"]:
+        if not row["ok"] and row.get("required", True) and row["hint"]:
             console.print(f"    {_plain(row['hint'])}")

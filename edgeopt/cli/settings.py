@@ -38,6 +38,7 @@ KEYS: dict[str, tuple[type, ...]] = {
     "report": (str,),
     "compiler": (str,),
     "benchmark_binary": (str,),
+    "device_python": (str,),
     "offline": (bool,),
     "preprocess": (str, dict),
 }

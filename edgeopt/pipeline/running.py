@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.dataset import load_dataset
-from edgeopt.errors import ModelError
+from edgeopt.errors import DeviceError, ModelError, ResultError
 from edgeopt.facts import ModelFacts
 from edgeopt.feed import feed, seeded_inputs
 from edgeopt.measurement import measure
@@ -33,20 +33,30 @@ _FRACTION_SAME_KERNELS = 1e-5
 
 
 def run(session: Session) -> None:
-    """Raises DeviceError when the device fails, ModelError when its answers differ."""
+    """Raises DeviceError when the device fails, ModelError when its answers differ.
+
+    ResultError when the answers are right but the times must not be believed.
+    """
     from edgeopt.device import connect
     from edgeopt.model import read
 
     facts = read(session.artifact.path)
     request = _request(session, facts)
     spec = _spec(session)
-    with session.timed("connect", f"Connecting to {spec.name}"):
-        device = connect(spec)
-    with device:
-        with session.timed("run", f"Running on {spec.name}"):
-            result = _run_there(session, device, request)
-        _record(session, device, result)
+    try:
+        with session.timed("connect", f"Connecting to {spec.name}"):
+            device = connect(spec)
+        with device:
+            with session.timed("run", f"Running on {spec.name}"):
+                result = _run_there(session, device, request)
+            _record(session, device, result)
+    except DeviceError as error:
+        if session.job.device is None:
+            error.hint += " No --device was given, so this machine was tried: name one, or stop"
+            error.hint = f"{error.hint.strip()} before the run with --no-run."
+        raise
     _parity(session, facts, request, result)
+    _believe(session)
 
 
 def _spec(session: Session) -> Any:
@@ -59,9 +69,9 @@ def _spec(session: Session) -> Any:
     spec = resolve(
         session.job.device or "local", folders=(Path.cwd(), config_dir()), defaults=defaults
     )
-    if session.job.benchmark_binary is not None:
-        spec = replace(spec, benchmark_binary=session.job.benchmark_binary)
-    return spec
+    job = session.job
+    said = {"benchmark_binary": job.benchmark_binary, "python": job.device_python}
+    return replace(spec, **{key: value for key, value in said.items() if value is not None})
 
 
 def _request(session: Session, facts: ModelFacts) -> RunRequest:
@@ -142,6 +152,21 @@ def tolerance(
     if integer:
         return _STEPS_OTHER_KERNELS, "other kernels: within 4 quantization steps"
     return _FRACTION_OTHER_KERNELS * largest, "other kernels: within 1% of the largest output"
+
+
+def _believe(session: Session) -> None:
+    """Raises ResultError for a measurement that is not valid; the report is whole by then."""
+    measured = session.report.measurement
+    if measured is None or measured.valid:
+        return
+    assert session.report.device is not None
+    reasons = list(measured.invalid_reasons)
+    raise ResultError(
+        f"The measurement on {session.report.device['name']} is invalid: {'; '.join(reasons)}.",
+        "Cool and power the board, fix its clock (governor `performance`), stop what else runs"
+        " there, then measure again.",
+        details={"invalid_reasons": reasons},
+    )
 
 
 def _kernels(result: RunResult) -> dict[str, Any]:

@@ -19,9 +19,14 @@ from edgeopt.report.units import bytes_text, count_text, duration_text, percent_
 __all__ = ["deploy_summary", "inspection", "plan_summary", "violations_table"]
 
 
+def _visible(text: object) -> str:
+    """Names from models and devices, with control characters made visible."""
+    return "".join(c if c.isprintable() else "�" for c in str(text))
+
+
 def _plain(text: object) -> str:
-    """Names from models and devices, with control characters made visible and markup inert."""
-    return escape("".join(c if c.isprintable() else "�" for c in str(text)))
+    """The same, with markup made inert."""
+    return escape(_visible(text))
 
 
 def _grid() -> Table:
@@ -51,7 +56,7 @@ def deploy_summary(report: Report) -> RenderableType:
         grid.add_row("parity", _parity_line(report))
     parts: list[RenderableType] = [grid]
     if len(report.artifacts) > 1:
-        parts += ["", _artifacts(report)]
+        parts += ["", _artifacts(report), "", *_files(report)]
     if report.measurement:
         parts += ["", _measurement(report.measurement)]
     parts += _notes(report)
@@ -135,19 +140,22 @@ def _artifacts(report: Report) -> Table:
     for name in ("size", "gzip", "of source"):
         table.add_column(name, justify="right")
     table.add_column("sha256")
-    table.add_column("file", overflow="fold")
     base = report.artifacts[0].size_bytes
     for artifact in report.artifacts:
-        shown = "" if artifact.stage == "float" else _plain(artifact.path)
         table.add_row(
             artifact.stage,
             bytes_text(artifact.size_bytes),
             bytes_text(artifact.gzip_bytes),
             f"{100 * artifact.size_bytes / base:.0f}%" if base else "",
             artifact.sha256[:12],
-            shown,
         )
     return table
+
+
+def _files(report: Report) -> list[RenderableType]:
+    """Where the user finds what was made: a line each, so that a path can be copied whole."""
+    made = [a for a in report.artifacts if a.stage not in ("source", "float")]
+    return [Text(f"{a.stage}: {_visible(a.path)}", overflow="fold") for a in made]
 
 
 def _measurement(measurement: Measurement) -> RenderableType:
