@@ -33,6 +33,8 @@ def compile_artifact(session: Session) -> None:
         error.hint = f"{error.hint} The model that was reached is kept: {source.path}".strip()
         error.details["kept"] = str(source.path)
         raise
+    if not entry.fresh:
+        session.progress.stage("Compiled model from the cache: nothing changed")
     for warning in entry.meta["result"]["warnings"]:
         session.note(warning)
     publish(entry.path.with_name("compiler.log"), log)

@@ -17,7 +17,7 @@ from edgeopt.optimize import quantize as quantize_file
 from edgeopt.optimize import to_float as float_file
 from edgeopt.pipeline.session import Session
 from edgeopt.plan import NEEDS_CALIBRATION
-from edgeopt.store import Store
+from edgeopt.store import Entry, Store
 
 __all__ = ["quantize", "to_float"]
 
@@ -49,6 +49,7 @@ def to_float(session: Session) -> None:
         return {"notes": list(made.notes)}
 
     entry = session.store.build(key, f"{_stem(session)}_float32.tflite", make)
+    _say_cached(session, entry, "Float model")
     for note in entry.meta["notes"]:
         session.note(note)
     session.float_model = entry.path
@@ -92,6 +93,7 @@ def quantize(session: Session) -> None:
         }
 
     entry = session.store.build(key, f"{_stem(session)}_{plan.scheme}.tflite", make)
+    _say_cached(session, entry, f"{plan.scheme} model")
     for note in entry.meta["notes"]:
         session.note(note)
     conversion = {
@@ -106,6 +108,11 @@ def quantize(session: Session) -> None:
         artifacts=(*session.report.artifacts, Artifact.of(entry.path, "optimized", parent)),
         conversion=conversion,
     )
+
+
+def _say_cached(session: Session, entry: Entry, what: str) -> None:
+    if not entry.fresh:
+        session.progress.stage(f"{what} from the cache: nothing changed")
 
 
 def _calibration(session: Session) -> Dataset:

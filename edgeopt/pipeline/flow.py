@@ -46,7 +46,8 @@ def convert(job: Job, store: Store, progress: Progress) -> Report:
 
 def compile_model(job: Job, store: Store, progress: Progress) -> Report:
     """Verify a quantized model and compile it (a float one is converted first)."""
-    return _steps(job, store, progress, _plan, _optimize, _verify, _publish, _compile)
+    steps = (_plan, _refuse_compiled, _optimize, _verify, _publish, _compile)
+    return _steps(job, store, progress, *steps)
 
 
 def benchmark(job: Job, store: Store, progress: Progress) -> Report:
@@ -93,9 +94,9 @@ def _as_it_is(session: Session) -> None:
 def _optimize(session: Session) -> None:
     if session.plan.scheme is None:
         return
-    with session.timed("to_float", "Converting to a float .tflite"):
+    with session.timed("to_float"):
         converting.to_float(session)
-    with session.timed("quantize", f"Converting to {session.plan.scheme}"):
+    with session.timed("quantize"):
         converting.quantize(session)
 
 
@@ -138,10 +139,22 @@ def _accuracy(session: Session) -> None:
     evaluating.hold_budget(session)
 
 
+def _refuse_compiled(session: Session) -> None:
+    if session.target.profile.compiled(session.facts):
+        raise ModelError(
+            f"{session.job.model} is already compiled for {session.target.profile.name}.",
+            "Give the model before compiling; edgeopt deploy takes this one as it is.",
+        )
+
+
 def _compile(session: Session) -> None:
-    if session.target.compiler == "passthrough":
+    if session.target.profile.compiled(session.facts):
         return
-    with session.timed("compile", f"Compiling with {session.target.compiler}"):
+    if session.target.compiler == "passthrough":
+        if session.job.compiler or session.job.compiler_flags:
+            session.note(f"{session.target.name} has no compiler: its flags were not used.")
+        return
+    with session.timed("compile"):
         compiling.compile_artifact(session)
     _publish_compiled(session)
 

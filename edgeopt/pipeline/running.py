@@ -47,7 +47,7 @@ def run(session: Session) -> None:
         with session.timed("connect", f"Connecting to {spec.name}"):
             device = connect(spec)
         with device:
-            with session.timed("run", f"Running on {spec.name}"):
+            with session.timed("run"):
                 result = _run_there(session, device, request)
             _record(session, device, result)
     except DeviceError as error:
@@ -69,9 +69,11 @@ def _spec(session: Session) -> Any:
     spec = resolve(
         session.job.device or "local", folders=(Path.cwd(), config_dir()), defaults=defaults
     )
-    job = session.job
-    said = {"benchmark_binary": job.benchmark_binary, "python": job.device_python}
-    return replace(spec, **{key: value for key, value in said.items() if value is not None})
+    return replace(
+        spec,
+        benchmark_binary=session.job.benchmark_binary or spec.benchmark_binary,
+        python=session.job.device_python or spec.python,
+    )
 
 
 def _request(session: Session, facts: ModelFacts) -> RunRequest:

@@ -60,9 +60,11 @@ class Session:
             self.progress.note(text)
 
     @contextmanager
-    def timed(self, name: str, text: str) -> Iterator[None]:
-        """A stage: named on the terminal, its seconds in the report, also when it fails."""
-        self.progress.stage(text)
+    def timed(self, name: str, text: str = "") -> Iterator[None]:
+        """A stage: its seconds in the report, also when it fails; named on the terminal unless
+        `text` is empty, where the work names its own steps."""
+        if text:
+            self.progress.stage(text)
         began = time.perf_counter()
         try:
             yield

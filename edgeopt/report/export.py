@@ -9,7 +9,7 @@ from pathlib import Path
 from edgeopt.errors import InputError
 from edgeopt.report.report import Report
 
-__all__ = ["check_suffix", "export"]
+__all__ = ["check_suffix", "export", "svg_format"]
 
 _KINDS = (".json", ".html", ".svg", ".txt")
 
@@ -45,11 +45,11 @@ def _text(report: Report, suffix: str, verb: str) -> str:
     if suffix == ".html":
         return console.export_html(code_format=_HTML)
     if suffix == ".svg":
-        return console.export_svg(title=f"edgeopt {verb}", code_format=_svg_without_web_fonts())
+        return console.export_svg(title=f"edgeopt {verb}", code_format=svg_format())
     return console.export_text()
 
 
-def _svg_without_web_fonts() -> str:
+def svg_format() -> str:
     """rich's SVG frame, less the fonts that it would load from the web."""
     import re
 
