@@ -39,6 +39,7 @@ class Job:
     compiler: str | None = None
     compiler_flags: Mapping[str, str] = field(default_factory=dict)
     benchmark_binary: Path | None = None
+    device_python: str | None = None
     offline: bool = False
     keep: bool = True
     run: bool = True
@@ -48,6 +49,8 @@ class Job:
         for name in ("batch", "runs", "threads"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} must be at least 1, not {getattr(self, name)}.")
+        if self.device_python is not None and not self.device_python.strip():
+            raise InputError("--device-python names nothing.", "Give a program on the device.")
         if self.warmup < 0:
             raise InputError(f"--warmup cannot be negative ({self.warmup}).")
         if not self.timeout_s > 0:

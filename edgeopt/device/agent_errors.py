@@ -88,8 +88,8 @@ def _no_runtime(message: dict[str, Any], device: Device, python: str) -> DeviceE
         package = "tflite-runtime 'numpy<2'"
     return DeviceError(
         f"{device.transport.name} has no runtime that {python} could import ({said}).",
-        f"On that machine ({arch}): {python} -m pip install {package}. A virtual environment's"
-        " Python is named with `python` in devices.toml.",
+        f"On that machine ({arch}): {python} -m pip install {package}. Name a virtual"
+        " environment's Python with --device-python, or `python` in devices.toml.",
         details={"reason": "no_runtime", "tried": [clean_text(str(k), 40) for k in tried]},
     )
 
@@ -103,13 +103,14 @@ def crash(
     if exit_code in (126, 127):
         return DeviceError(
             f"{name} cannot run {python}.{words}",
-            "Install Python 3.7 or later there, or name it with `python` in devices.toml.",
+            "Install Python 3.7 or later there, or name it with --device-python (`python` in"
+            " devices.toml).",
         )
     what, hint = _SIGNALS.get(exit_code, (f"exit code {exit_code}", ""))
     if exit_code == 139 and accelerator == "edgetpu":
         hint = "A libedgetpu of another build than the runtime does this. " + _MATCHING
     if "SyntaxError" in said:
-        hint = f"{python} there is older than Python 3.7: name a newer one in devices.toml."
+        hint = f"{python} there is older than Python 3.7: name a newer one with --device-python."
     return DeviceError(
         f"The run on {name} ended during {stage}: {what}.{words}",
         hint,

@@ -35,6 +35,7 @@ _RUNTIMES = {
     "edgetpu": ("pycoral", "tflite_runtime", "ai_edge_litert"),
 }
 _OPTIONS = ("runtime", "interpreter", "edgetpu_device", "offline")
+_IN_HOME = 'exec "$HOME/$0" "$@"'
 _LOCK_WAIT_S = 120.0
 _PULL_S = 300.0
 _LONGEST_S = 7 * 86_400
@@ -194,7 +195,7 @@ def _start(
 ) -> Completed:
     try:
         done = device.transport.run(
-            [_python(device), "-B", agent],  # -B: no __pycache__ stays behind
+            [*_command(_python(device)), "-B", agent],  # -B: no __pycache__ stays behind
             timeout_s=timeout_s,
             stdin=json.dumps(message).encode(),
             on_stdout=listener.feed,
@@ -251,6 +252,11 @@ def _result(device: Device, answer: Answer, outputs: Any, sent_bytes: int, log: 
 
 def _python(device: Device) -> str:
     return device.spec.python or (sys.executable if device.spec.kind == "local" else "python3")
+
+
+def _command(python: str) -> list[str]:
+    """The words that start `python`; a leading ~ is the device's home, which only it knows."""
+    return ["sh", "-c", _IN_HOME, python[2:]] if python.startswith("~/") else [python]
 
 
 def _name(device: Device) -> str:
