@@ -52,14 +52,13 @@ def _store(
     inputs = read(float_path).inputs
     count = dataset.count(request.samples)
     files = [folder / f"input_{i}.npy" for i in range(len(inputs))]
+    open_memmap: Any = np.lib.format.open_memmap  # typed from NumPy 2.3 on only
     maps: list[Any] = []
     for index, sample in enumerate(dataset.spread(request.samples)):
         for place, array in enumerate(sample):
             if index == 0:
                 shape = (count, request.batch, *array.shape)
-                maps.append(
-                    np.lib.format.open_memmap(files[place], "w+", dtype=array.dtype, shape=shape)
-                )
+                maps.append(open_memmap(files[place], "w+", dtype=array.dtype, shape=shape))
             maps[place][index] = array
     for stored in maps:
         stored.flush()

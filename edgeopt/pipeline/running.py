@@ -9,14 +9,16 @@ from typing import TYPE_CHECKING, Any
 from edgeopt.dataset import load_dataset
 from edgeopt.errors import DeviceError, ModelError, ResultError
 from edgeopt.facts import ModelFacts
-from edgeopt.feed import feed, seeded_inputs
+from edgeopt.feed import feed, real_inputs, seeded_inputs
 from edgeopt.measurement import measure
+from edgeopt.pipeline.destination import device_spec
 from edgeopt.pipeline.session import Session
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from edgeopt.artifact import Artifact
     from edgeopt.device import Device
     from edgeopt.device.run import RunRequest, RunResult
 
@@ -42,7 +44,7 @@ def run(session: Session) -> None:
 
     facts = read(session.artifact.path)
     request = _request(session, facts)
-    spec = _spec(session)
+    spec = device_spec(session)
     try:
         with session.timed("connect", f"Connecting to {spec.name}"):
             device = connect(spec)
@@ -57,23 +59,6 @@ def run(session: Session) -> None:
         raise
     _parity(session, facts, request, result)
     _believe(session)
-
-
-def _spec(session: Session) -> Any:
-    from pathlib import Path
-
-    from edgeopt.device.inventory import resolve
-    from edgeopt.paths import config_dir
-
-    defaults = dict(session.target.transport)
-    spec = resolve(
-        session.job.device or "local", folders=(Path.cwd(), config_dir()), defaults=defaults
-    )
-    return replace(
-        spec,
-        benchmark_binary=session.job.benchmark_binary or spec.benchmark_binary,
-        python=session.job.device_python or spec.python,
-    )
 
 
 def _request(session: Session, facts: ModelFacts) -> RunRequest:
@@ -103,7 +88,11 @@ def _inputs(session: Session, facts: ModelFacts) -> tuple[tuple[NDArray[np.gener
     if spec is None:
         return seeded_inputs(facts.inputs, PARITY_SAMPLES)
     data = load_dataset(spec, preprocess=session.job.preprocess)
-    data = data.match(session.facts.inputs if session.report.plan else facts.inputs)
+    if session.report.plan is not None and session.plan.scheme is not None:
+        # Real values for the model as it was given; the file to run may order its inputs otherwise.
+        data = data.in_order_of(session.facts.inputs).match(real_inputs(facts.inputs))
+    else:
+        data = data.match(facts.inputs)
     return tuple(feed(sample, facts.inputs) for sample in data.samples(PARITY_SAMPLES))
 
 
@@ -186,16 +175,22 @@ def _parity(session: Session, facts: ModelFacts, request: RunRequest, result: Ru
         return
     if session.job.calibration is None and session.job.eval_data is None:
         session.note("Parity and timing use seeded random inputs: no data was given.")
+    import numpy as np
+
+    model = _host_model(session, facts)
+    if model is None:
+        session.add(parity_note="not checked: the model came compiled, and no CPU can run it")
+        return
     from edgeopt.device import host_outputs
     from edgeopt.verify.parity import compare
 
     with session.timed("parity", "Comparing with the host"):
-        model = _host_model(session)
         reference = host_outputs(replace(request, model=model.path, sha256=model.sha256))
         assert reference.outputs is not None
         integer = all(t.dtype not in ("float32", "float16", "float64") for t in facts.outputs)
         largest = max(
-            (float(abs(a.astype(float)).max()) for s in reference.outputs for a in s), default=0.0
+            (float(np.abs(a.astype(float)).max()) for s in reference.outputs for a in s),
+            default=0.0,
         )
         allowed, why = tolerance(
             _kernels(reference), _kernels(result), integer=integer, largest=largest
@@ -211,7 +206,12 @@ def _parity(session: Session, facts: ModelFacts, request: RunRequest, result: Ru
         )
 
 
-def _host_model(session: Session) -> Any:
-    """What the host can run: the file itself, or for a compiled one the file it was made from."""
+def _host_model(session: Session, facts: ModelFacts) -> Artifact | None:
+    """What the host can run: the file itself, or for a compiled one the file it was made from.
+
+    None where that one is not known: the file of these `facts` came compiled.
+    """
     chain = session.report.artifacts
-    return chain[-2] if chain[-1].stage == "compiled" else chain[-1]
+    if chain[-1].stage == "compiled":
+        return chain[-2]
+    return None if session.target.profile.compiled(facts) else chain[-1]
