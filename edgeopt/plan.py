@@ -18,7 +18,7 @@ NEEDS_CALIBRATION = frozenset({"int8", "int16x8"})
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A decision with its reasons. `scheme` is None when the model is already quantized."""
+    """A decision with its reasons. `scheme` is None when the model needs no conversion."""
 
     target: str
     scheme: str | None
@@ -54,8 +54,8 @@ def make_plan(
     that is missing, an I/O type that the scheme or the profile does not have.
     """
     profile = target.profile
-    if facts.quantized:
-        return _already_quantized(facts, target, scheme, io)
+    if facts.quantized or profile.compiled(facts):
+        return _finished(facts, target, scheme, io)
     if scheme is None:
         chosen, reasons, rejected = _choose(profile, has_calibration)
     else:
@@ -84,17 +84,19 @@ def make_plan(
     )
 
 
-def _already_quantized(
-    facts: ModelFacts, target: Target, scheme: str | None, io: str | None
-) -> Plan:
+def _finished(facts: ModelFacts, target: Target, scheme: str | None, io: str | None) -> Plan:
+    """A model that is quantized, or compiled even, is taken as it is or not at all."""
     have = facts.inputs[0].dtype if facts.inputs else None
+    compiled = target.profile.compiled(facts)
+    state = f"compiled for {target.profile.name}" if compiled else "quantized"
     if scheme not in (None, "int8") or (io is not None and io != have):
         asked = " and ".join(filter(None, [scheme and f"--scheme {scheme}", io and f"--io {io}"]))
         raise InputError(
-            f"{facts.path.name} is already quantized ({have} input): {asked} cannot apply to it.",
+            f"{facts.path.name} is already {state} ({have} input): {asked} cannot apply to it.",
             "Give the float model that it was made from, or leave those flags out.",
         )
-    reason = f"The model is already quantized ({have} input): nothing to convert."
+    rest = "nothing to convert or to compile" if compiled else "nothing to convert"
+    reason = f"The model is already {state} ({have} input): {rest}."
     return Plan(target=target.name, scheme=None, io=None, reasons=(reason,))
 
 

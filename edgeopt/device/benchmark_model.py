@@ -292,7 +292,8 @@ def _no_gpu(device: Device, gpu: GpuProof, log: str) -> DeviceError:
     return DeviceError(
         f"The GPU of {device.transport.name} was asked for, but edgeopt refused to call it a GPU"
         f" run: {'; '.join(gpu.against)}.{refused}",
-        "Give a benchmark_model with the GPU delegate, or measure the CPU with --target cpu.",
+        "Give a benchmark_model with the GPU delegate, or measure the CPU with"
+        " --target android-arm64.",
         details={"gpu": gpu.to_json(), "log": log[-4000:]},
     )
 

@@ -12,7 +12,9 @@ from dataclasses import replace
 from edgeopt.artifact import Artifact
 from edgeopt.errors import EdgeoptError, InputError, ModelError
 from edgeopt.job import Job
+from edgeopt.model.edgetpu_payload import is_compiled
 from edgeopt.pipeline import compiling, converting, evaluating, running
+from edgeopt.pipeline.destination import settle_device
 from edgeopt.pipeline.session import Session
 from edgeopt.plan import make_plan
 from edgeopt.progress import Progress
@@ -52,7 +54,7 @@ def compile_model(job: Job, store: Store, progress: Progress) -> Report:
 
 def benchmark(job: Job, store: Store, progress: Progress) -> Report:
     """Run a .tflite as it is on a device."""
-    return _steps(job, store, progress, _as_it_is, running.run)
+    return _steps(job, store, progress, _as_it_is, settle_device, running.run)
 
 
 def deploy(job: Job, store: Store, progress: Progress) -> Report:
@@ -66,7 +68,7 @@ def deploy(job: Job, store: Store, progress: Progress) -> Report:
         _compile,
     ]
     if job.run:
-        steps.append(running.run)
+        steps = [steps[0], settle_device, *steps[1:], running.run]
     return _steps(job, store, progress, *steps)
 
 
@@ -87,6 +89,11 @@ def _as_it_is(session: Session) -> None:
         raise ModelError(
             f"{session.job.model} is a {session.facts.format} model; benchmark runs .tflite files.",
             "Convert it first (edgeopt convert), or use edgeopt deploy.",
+        )
+    if is_compiled(session.facts) and not session.target.profile.compiled(session.facts):
+        raise ModelError(
+            f"{session.job.model} is compiled for an Edge TPU; {session.target.name} is none.",
+            "Use --target edgetpu or a Coral board, or give the file from before compiling.",
         )
     session.add(artifacts=(Artifact.of(session.job.model, "source"),))
 

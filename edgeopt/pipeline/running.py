@@ -90,7 +90,8 @@ def _inputs(session: Session, facts: ModelFacts) -> tuple[tuple[NDArray[np.gener
     data = load_dataset(spec, preprocess=session.job.preprocess)
     if session.report.plan is not None and session.plan.scheme is not None:
         # Real values for the model as it was given; the file to run may order its inputs otherwise.
-        data = data.in_order_of(session.facts.inputs).match(real_inputs(facts.inputs))
+        data = data.in_order_of(t.name for t in session.facts.inputs)
+        data = data.match(real_inputs(facts.inputs))
     else:
         data = data.match(facts.inputs)
     return tuple(feed(sample, facts.inputs) for sample in data.samples(PARITY_SAMPLES))

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeopt.errors import InputError
+from edgeopt.facts import ModelFacts, Operator
 from edgeopt.profile.rules import OperationRule
 from edgeopt.toml_file import did_you_mean
 
@@ -238,6 +239,11 @@ class HardwareProfile:
     def accelerated(self) -> bool:
         """True where some operations run elsewhere than on the CPU."""
         return self.partition.pick != "none"
+
+    def compiled(self, facts: ModelFacts) -> list[Operator]:
+        """The operators of a file that hold machine code for this profile's accelerator."""
+        code = self.partition.compiled_operation
+        return [op for op in facts.operators() if code and op.custom and op.op == code]
 
     def to_json(self) -> dict[str, Any]:
         plain = {

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from edgeopt.errors import ModelError
 from edgeopt.facts import ModelFacts, Operator
 from edgeopt.findings import ConstraintReport
+from edgeopt.model.edgetpu_payload import read_payload
 from edgeopt.model.schema import BUILTIN_OPERATORS
 from edgeopt.profile import FLOATS, HardwareProfile
 from edgeopt.verify.collector import Collector
 from edgeopt.verify.graph import Graph
-from edgeopt.verify.placement import Survey, compiled_operations, survey
+from edgeopt.verify.placement import Survey, survey
 from edgeopt.verify.tail import Relaxed
 from edgeopt.verify.tensors import check_boundary, check_shapes, check_tensors
 
@@ -29,7 +31,7 @@ def check(
     one without it) answers to the rules for compiled files, as the compiler judged the rest.
     """
     to = Collector(profile)
-    compiled = compiled_operations(facts, profile)
+    compiled = profile.compiled(facts)
     if compiled or (stage == "compiled" and profile.partition.compiled_operation):
         _check_compiled(facts, to, compiled)
         return to.report()
@@ -59,10 +61,37 @@ def _check_compiled(facts: ModelFacts, to: Collector, compiled: list[Operator]) 
         f"at least one {code}",
         "Compile it again; nothing of this file would run on the accelerator.",
     )
+    _check_payload(facts, to)
     done = {id(op) for op in compiled}
     for op in facts.operators():
         if id(op) not in done:
             _check_runtime(op, facts, to)
+
+
+def _check_payload(facts: ModelFacts, to: Collector) -> None:
+    """The machine code must be whole, and for a device runtime that exists."""
+    try:
+        parts = read_payload(facts)
+    except ModelError as error:
+        to.require(
+            False,
+            "compiled.payload",
+            facts.path.name,
+            error.message,
+            "a payload as the compiler writes it",
+            "Compile it again, or copy it again: it is damaged.",
+        )
+        return
+    offered = to.profile.partition.runtime_version
+    for part in parts:
+        to.require(
+            offered is None or part.min_runtime_version <= offered,
+            "compiled.runtime",
+            f"{to.profile.partition.compiled_operation} #{part.operator}",
+            f"needs device runtime {part.min_runtime_version}",
+            f"runtime {offered} at most",
+            "Compile it again with --min-runtime-version.",
+        )
 
 
 def _check_file(facts: ModelFacts, to: Collector) -> None:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from heapq import heappop, heappush
 
+from edgeopt.errors import ModelError
 from edgeopt.facts import ModelFacts, Operator
 from edgeopt.findings import OpPlacement, Placement
+from edgeopt.model.edgetpu_payload import read_payload
 from edgeopt.profile import HardwareProfile
 from edgeopt.verify.graph import Graph
 from edgeopt.verify.operations import Judgement, judge
 
-__all__ = ["Survey", "compiled_operations", "partitions", "predict", "survey"]
+__all__ = ["Survey", "partitions", "predict", "survey"]
 
 
 def predict(facts: ModelFacts, profile: HardwareProfile) -> Placement | None:
@@ -23,7 +25,7 @@ def predict(facts: ModelFacts, profile: HardwareProfile) -> Placement | None:
     """
     if facts.format != "tflite":
         return None
-    if compiled := compiled_operations(facts, profile):
+    if compiled := profile.compiled(facts):
         return _of_compiled_file(facts, profile, {id(op) for op in compiled})
     operators = tuple(facts.operators())
     if not profile.accelerated:
@@ -38,12 +40,6 @@ def predict(facts: ModelFacts, profile: HardwareProfile) -> Placement | None:
     rest = tuple(_elsewhere(op) for op in operators if op.subgraph != main.index)
     place = profile.partition.place
     return _placement("predicted", ops + rest, subgraphs=int(bool(found.chosen)), place=place)
-
-
-def compiled_operations(facts: ModelFacts, profile: HardwareProfile) -> list[Operator]:
-    """The operators that hold machine code for this profile's accelerator."""
-    code = profile.partition.compiled_operation
-    return [op for op in facts.operators() if code and op.custom and op.op == code]
 
 
 def partitions(
@@ -162,7 +158,18 @@ def _of_compiled_file(facts: ModelFacts, profile: HardwareProfile, compiled: set
         )
         for op in facts.operators()
     )
-    return _placement("compiled_file", ops, subgraphs=len(compiled), place=place)
+    found = _placement("compiled_file", ops, subgraphs=len(compiled), place=place)
+    try:
+        payload = read_payload(facts)
+    except ModelError:  # a violation for `check` to report; here its sizes are not known
+        payload = ()
+    if not payload:
+        return found
+    return replace(
+        found,
+        on_chip_bytes=sum(part.on_chip_bytes for part in payload),
+        off_chip_bytes=sum(part.off_chip_bytes for part in payload),
+    )
 
 
 def _placement(

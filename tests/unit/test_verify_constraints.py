@@ -12,7 +12,7 @@ from edgeopt.facts import ModelFacts, Quantization
 from edgeopt.findings import ConstraintReport
 from edgeopt.model import read
 from edgeopt.profile import HardwareProfile, load_profile
-from edgeopt.verify import check
+from edgeopt.verify import check, predict
 
 REAL = [
     "deeplabv3_mnv2_dm05_pascal_quant",
@@ -73,6 +73,29 @@ def test_a_compiled_file_is_refused_by_a_cpu(shared: Path, cpu: HardwareProfile)
     facts = read(shared / "edgetpu/models/split_concat_edgetpu.tflite")
     (violation,) = check(facts, cpu).violations
     assert violation.constraint == "operations.custom" and "Edge TPU" in violation.hint
+
+
+def test_a_compiled_file_for_a_newer_device_runtime_is_refused(
+    shared: Path, tpu: HardwareProfile
+) -> None:
+    facts = read(shared / "edgetpu/models/split_concat_edgetpu.tflite")
+    old = replace(tpu, partition=replace(tpu.partition, runtime_version=11))
+    assert broken(check(facts, tpu)) == set()
+    assert broken(check(facts, old)) == {"compiled.runtime"}
+
+
+def test_a_compiled_file_with_a_damaged_payload_is_refused(
+    shared: Path, tpu: HardwareProfile
+) -> None:
+    facts = read(shared / "edgetpu/models/split_concat_edgetpu.tflite")
+    main = facts.subgraphs[0]
+    code = main.operators[0]
+    assert code.custom_options is not None
+    cut = replace(code, custom_options=code.custom_options[:2000])
+    damaged = replace(facts, subgraphs=(replace(main, operators=(cut,)),))
+    assert broken(check(damaged, tpu)) == {"compiled.payload"}
+    placed = predict(damaged, tpu)
+    assert placed is not None and placed.on_chip_bytes is None
 
 
 def test_a_compiled_file_with_nothing_mapped_is_refused(tpu: HardwareProfile) -> None:

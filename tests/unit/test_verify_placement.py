@@ -46,6 +46,7 @@ def test_a_compiled_file_states_its_own_division(shared: Path) -> None:
     found = predict(facts, load_profile("edgetpu-v1"))
     assert found is not None
     assert (found.source, found.subgraphs, found.ops_cpu) == ("compiled_file", 1, 8)
+    assert (found.on_chip_bytes, found.off_chip_bytes) == (766720, 0)  # as the compiler printed
 
 
 def test_a_cpu_runs_everything_itself(shared: Path) -> None:

@@ -1,0 +1,58 @@
+"""Which device a job means, settled before any long work; no connection is made."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeopt import registry
+from edgeopt.errors import InputError
+from edgeopt.paths import config_dir
+from edgeopt.pipeline.session import Session
+
+if TYPE_CHECKING:
+    from edgeopt.device.inventory import DeviceSpec
+
+__all__ = ["device_spec", "settle_device"]
+
+
+def device_spec(session: Session) -> DeviceSpec:
+    """The device that was named, else this machine, with the target's defaults for reaching it.
+
+    Raises InputError for a name or an address that cannot be meant.
+    """
+    from edgeopt.device.inventory import resolve
+
+    job = session.job
+    defaults = dict(session.target.transport)
+    spec = resolve(job.device or "local", folders=(Path.cwd(), config_dir()), defaults=defaults)
+    return replace(
+        spec,
+        benchmark_binary=job.benchmark_binary or spec.benchmark_binary,
+        python=job.device_python or spec.python,
+    )
+
+
+def settle_device(session: Session) -> None:
+    """Refuse what cannot work, and say where it runs when no device was named.
+
+    Raises InputError for an unknown device, an Android target without one, and a runtime that needs
+    Python on a device that has none.
+    """
+    target, spec = session.target, device_spec(session)
+    reached = target.transport.get("kind")
+    if session.job.device is None and reached == "adb":
+        raise InputError(
+            f"{target.name} is reached over ADB, and no device was named.",
+            "Give --device adb://SERIAL (adb devices shows them), or a name of devices.toml.",
+        )
+    native = target.runtime == "benchmark_model"
+    if spec.kind == "adb" and not native and target.runtime in registry.BUILTINS["runtimes"]:
+        raise InputError(
+            f"{target.name} runs through Python ({target.runtime}), and Android, which is behind "
+            f"{spec.name}, has none.",
+            "Use --target android-arm64 for its CPU, or --target android-gpu for its GPU.",
+        )
+    if session.job.device is None and reached not in (None, "local"):
+        session.note(f"No --device was given: what runs is this machine, not a {target.name}.")
