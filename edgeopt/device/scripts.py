@@ -21,21 +21,23 @@ sum() {
   s=${s%% *}; [ ${#s} -eq 64 ] || exit 22
 }
 used_kb() { k=$(du -sk . 2>/dev/null); k=${k%%[!0-9]*}; k=${k:-0}; }
+used() { cat run-*-uses 2>/dev/null | grep -qxF "$1"; }
 evict() {
   used_kb; [ "$k" -gt "$1" ] || return 0
   for e in $(ls -1tr); do
     case $e in $h*) ;; *) continue;; esac
-    for p in $keep; do [ "$p" = "$e" ] && continue 2; done
+    used "$e" && continue
     rm -rf "./$e"; used_kb; [ "$k" -gt "$1" ] || return 0
   done
 }
 """
 
-# $1 root, $2 limit in kB, $3 wanted entry, $4 its sha256 ('' for a tree), $5 names not to evict,
-# $6 its size in kB. Prints what it knows, the root last because it may hold anything.
+# $1 root, $2 limit in kB, $3 wanted entry, $4 its sha256 ('' for a tree), $5 the session's list of
+# what it uses, $6 the entry's size in kB. Prints what it knows, the root last because it may hold
+# anything. The entry is listed before it is looked for: see DISCARD.
 PREPARE = (
     _PRELUDE
-    + r"""r=$1; limit=$2; name=$3; want=$4; keep=$5; need=$6
+    + r"""r=$1; limit=$2; name=$3; want=$4; uses=$5; need=$6
 case $r in '~'/*) r=${HOME:?no home}/${r#'~/'};; esac
 case $r in /*) ;; *) r=${HOME:-$PWD}/$r;; esac
 [ -d "$r" ] || mkdir -p "$r" || exit 11
@@ -46,6 +48,8 @@ case $m in ?????w*|????????w*) exit 13;; esac
 cd "$r" || exit 11
 find . -maxdepth 1 -name 'tmp-*' -mmin +60 -exec rm -rf {} + 2>/dev/null
 find . -maxdepth 1 -name 'run-*' -mtime +1 -exec rm -rf {} + 2>/dev/null
+trap '[ $? -eq 0 ] || rm -f "$uses"' 0
+[ -z "$name" ] || echo "$name" >>"$uses" || exit 14
 if [ -n "$want" ] && [ -f "$name" ] && [ ! -L "$name" ]; then
   sum "$name"
   if [ "$s" = "$want" ]; then touch "$name"; echo have; need=0; else rm -f "$name"; fi
@@ -102,17 +106,27 @@ MAKE_DIR = r"""umask 077; cd "$1" && mkdir "$2" """
 REMOVE = r"""cd "$1" 2>/dev/null || exit 0
 shift; for e do rm -rf "./$e" || exit 16; done"""
 
-# $1 root, then names inside it; then the folder itself, as far as it is empty. The lock goes with
-# the last entry: whoever else runs here has entries of his own.
-DISCARD = r"""r=$1; cd "$r" 2>/dev/null || exit 0
-shift; for e do rm -rf "./$e" || exit 16; done
+# $1 root, $2 the session's list of what it uses, $3 what it still uses, then the names to remove;
+# then the folder itself, as far as it is empty. What another session lists stays: it lists before it
+# looks, and here an entry is moved away before the lists are read, so one of the two always sees the
+# other. The lock goes with the last entry: whoever else runs here has a list of his own.
+DISCARD = (
+    _PRELUDE
+    + r"""r=$1; uses=$2; still=$3; cd "$r" 2>/dev/null || exit 0
+rm -f "./$uses"; [ -z "$still" ] || printf '%s\n' $still >"$uses" || exit 14
+shift 3; away=tmp-${uses#run-}
+for e do
+  mv "./$e" "$away" 2>/dev/null || continue
+  if used "$e" && [ ! -e "$e" ]; then mv "$away" "./$e"; else rm -rf "./$away"; fi || exit 16
+done
 for e in * .*; do case $e in .|..|'*'|'.*'|edgeopt.lock) ;; *) exit 0;; esac; done
 rm -f edgeopt.lock; cd / && rmdir "$r" 2>/dev/null
 [ "$r" = "${HOME:-}/.cache/edgeopt" ] && rmdir "${r%/*}" 2>/dev/null
 exit 0"""
+)
 
-# $1 root, $2 limit in kB, $3 names to keep.
-TRIM = _PRELUDE + r"""cd "$1" || exit 0; keep=$3; evict "$2" """
+# $1 root, $2 limit in kB.
+TRIM = _PRELUDE + r"""cd "$1" || exit 0; evict "$2" """
 
 # $1 root. Prints `ls -ln` of the files that go. Only names that edgeopt gives are touched, so a
 # work folder that is also someone's home loses nothing else.
@@ -123,7 +137,7 @@ case $r in /*) ;; *) r=${HOME:-$PWD}/$r;; esac
 cd "$r" 2>/dev/null || exit 0
 for e in * .*; do
   case $e in $h*|tmp-*|run-*|edgeopt.lock) ;; *) continue;; esac
-  find "./$e" -type f -exec ls -ln {} +
+  case $e in run-*-uses) ;; *) find "./$e" -type f -exec ls -ln {} +;; esac
   rm -rf "./$e" || exit 16
 done
 cd / && rmdir "$r" 2>/dev/null

@@ -59,7 +59,8 @@ class Workspace:
         self._root: str | None = None
         self._tag = f"{host_tag()}-{secrets.token_hex(4)}"
         self._count = 0
-        self._used: set[str] = set()  # entries this session relies on: never evicted
+        self._used: set[str] = set()  # entries this session relies on: nobody removes them
+        self._uses = f"run-{self._tag}-uses"  # their list on the device, for other sessions
         self._unwanted: set[str] = set()  # entries to remove at the end
         self._over = False
 
@@ -89,8 +90,8 @@ class Workspace:
         if not _SUFFIX.fullmatch(suffix) or not re.fullmatch("[0-9a-f]{64}", sha256):
             raise ValueError(f"not a content-addressed name: {sha256!r} {suffix!r}")
         name, size = sha256 + suffix, source.stat().st_size
-        have = self._prepare(name, sha256, size)
         self._claim(name, keep)
+        have = self._prepare(name, sha256, size)
         sent = 0
         if not have:
             with self._temporary() as temporary:
@@ -110,8 +111,8 @@ class Workspace:
         listing = [_listed(folder, file) for file in files]
         name = hash_path(folder) + ".d"
         size = sum(file.stat().st_size for file in files)
-        self._prepare(name, "", size)
         self._claim(name, keep)
+        self._prepare(name, "", size)
         words = [word for row in listing for word in row]
         if self._step(scripts.SEAL_TREE, name, name, *words, may=(17,)).exit_code == 0:
             return Placed(path=f"{self.root}/{name}", sent_bytes=0)
@@ -158,24 +159,29 @@ class Workspace:
 
     def discard(self) -> None:
         """Remove what was put with `keep` False; the folder too when nothing else is in it."""
-        unwanted, self._unwanted = sorted(self._unwanted), set()
-        if unwanted and self._root:
-            self._step(scripts.DISCARD, *unwanted)
-            self._used.difference_update(unwanted)
+        if self._unwanted:
+            self._release(self._used - self._unwanted)
 
     def close(self) -> None:
-        """Discard, then remove the oldest entries beyond the limit."""
-        self.discard()
+        """Discard, let go of the rest, then remove the oldest entries beyond the limit."""
+        if self._used:
+            self._release(set())
         if self._over and self._root:
             self._over = False
-            self._step(scripts.TRIM, str(self.limit_bytes // 1024), "")
+            self._step(scripts.TRIM, str(self.limit_bytes // 1024))
+
+    def _release(self, still: set[str]) -> None:
+        """Use only `still` from now on; what was not to be kept goes, unless others use it."""
+        unwanted, self._unwanted = sorted(self._unwanted), set()
+        self._used = still
+        if self._root:
+            self._step(scripts.DISCARD, self._uses, " ".join(sorted(still)), *unwanted)
 
     def _prepare(self, name: str, sha256: str, size: int) -> bool:
         """Make the folder, sweep it, make room; True when the wanted file is there and whole."""
         root = self._root or self._wanted_root
         limit_kb, size_kb = self.limit_bytes // 1024, -(-size // 1024)
-        keep = " ".join(sorted({*self._used, name} - {""}))
-        words_in = (root, str(limit_kb), name, sha256, keep, str(size_kb))
+        words_in = (root, str(limit_kb), name, sha256, self._uses, str(size_kb))
         answer = self._script(scripts.PREPARE, *words_in, timeout_s=_hashing_s(size))
         self._check(answer)
         head, found, resolved = answer.stdout.decode(errors="surrogateescape").partition("root /")

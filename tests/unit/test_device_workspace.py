@@ -36,6 +36,14 @@ def made(path: Path, content: bytes) -> tuple[Path, str]:
     return path, hashlib.sha256(content).hexdigest()
 
 
+def is_running(process: Path) -> bool:
+    """Is there such a process, and is it more than an entry that nobody has reaped?"""
+    try:
+        return (process / "stat").read_text().split()[2] != "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+
+
 def names(root: Path) -> set[str]:
     return {entry.name for entry in root.iterdir()} if root.exists() else set()
 
@@ -64,6 +72,7 @@ def test_a_file_that_arrives_otherwise_is_removed_and_refused(
     source, _ = made(tmp_path / "m", b"model")
     with pytest.raises(DeviceError, match="not the one that was sent"):
         space.put(source, sha256="0" * 64, suffix=".tflite")
+    space.close()
     assert names(root) == set()
 
 
@@ -125,8 +134,10 @@ def test_the_oldest_used_go_when_the_folder_is_full(root: Path, tmp_path: Path) 
         space = Workspace(LocalTransport(), root=str(root), limit_bytes=1 << 20)
         placed = space.put(source, sha256=sha256, suffix="")
         os.utime(placed.path, (time.time() - age * 60,) * 2)
+        space.close()
     space = Workspace(LocalTransport(), root=str(root), limit_bytes=320_000)
     space.put(files[3][0], sha256=files[3][1], suffix="")
+    space.close()
     assert names(root) == {files[i][1] for i in (1, 2, 3)}
 
 
@@ -147,6 +158,34 @@ def test_what_a_session_uses_is_not_evicted_by_it(root: Path, tmp_path: Path) ->
     assert all(Path(p.path).exists() for p in placed)
     space.close()
     assert names(root) == set()
+
+
+def test_what_another_session_uses_is_neither_removed_nor_evicted(
+    root: Path, tmp_path: Path
+) -> None:
+    source, sha256 = made(tmp_path / "m", b"model" * 20_000)
+    first, second = (
+        Workspace(LocalTransport(), root=str(root), limit_bytes=limit) for limit in (1 << 20, 1024)
+    )
+    path = Path(first.put(source, sha256=sha256, suffix="", keep=False).path)
+    assert second.put(source, sha256=sha256, suffix="", keep=False).sent_bytes == 0
+    first.close()
+    assert path.exists()
+    second.close()
+    assert not root.exists()
+
+
+def test_a_killed_session_holds_nothing(root: Path, tmp_path: Path) -> None:
+    source, sha256 = made(tmp_path / "m", b"model")
+    process = subprocess.Popen(["true"])
+    process.wait()
+    root.mkdir(mode=0o700)
+    dead = f"run-{host_tag().partition('-')[0]}-{process.pid}-abcd-uses"
+    (root / dead).write_text(sha256 + "\n")
+    space = Workspace(LocalTransport(), root=str(root), limit_bytes=1 << 20)
+    space.put(source, sha256=sha256, suffix="", keep=False)
+    space.close()
+    assert not root.exists()
 
 
 def test_unkept_files_and_their_folder_go_at_the_end(root: Path, tmp_path: Path) -> None:
@@ -195,7 +234,10 @@ def test_a_local_command_is_killed_with_its_children_at_the_deadline(tmp_path: P
         transport.run(argv, timeout_s=0.3)
     assert time.monotonic() - start < 3
     child = Path("/proc") / (tmp_path / "pid").read_text().strip()
-    assert not child.exists() or "Z" in (child / "stat").read_text().split()[2]
+    deadline = time.monotonic() + 2
+    while is_running(child) and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert not is_running(child)
 
 
 def test_a_local_command_may_read_nothing_and_print_much() -> None:
