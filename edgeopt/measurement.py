@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from edgeopt.comparison import Comparison, compare
 from edgeopt.errors import InputError, ResultError
 
-__all__ = ["Comparison", "Measurement", "Stats", "compare", "measure", "percentile"]
+__all__ = ["Measurement", "Stats", "measure", "percentile"]
 
 _SUMMARY_KEYS = ("count", "mean", "min", "max", "stdev", "first", "last", "median", "p5", "p95")
 _P90_MIN, _P99_MIN = 10, 100  # fewer samples hold no such run: it would be a guess at the maximum
