@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -22,6 +23,11 @@ __all__ = ["deploy_summary", "inspection", "plan_summary", "violations_table"]
 def _visible(text: object) -> str:
     """Names from models and devices, with control characters made visible."""
     return "".join(c if c.isprintable() else "�" for c in str(text))
+
+
+def _one_name(text: str) -> str:
+    """The converter joins the names of all nodes it fused with ";": the first is enough here."""
+    return re.sub(r";[^;()']+(;[^;()']+)*", "; ...", text)
 
 
 def _plain(text: object) -> str:
@@ -66,7 +72,7 @@ def deploy_summary(report: Report) -> RenderableType:
 def _notes(report: Report) -> list[RenderableType]:
     notes = [f"[yellow]note:[/] {_plain(n)}" for n in report.notes]
     warnings = report.constraints.warnings if report.constraints else ()
-    notes += [f"[yellow]warning:[/] {_plain(w)}" for w in warnings[:8]]
+    notes += [f"[yellow]warning:[/] {_plain(_one_name(str(w)))}" for w in warnings[:8]]
     if len(warnings) > 8:
         notes.append(
             f"[yellow]warning:[/] and {len(warnings) - 8} more (edgeopt inspect shows all)"
@@ -280,5 +286,6 @@ def violations_table(title: str, found: Iterable[Violation]) -> Table:
     for name in (title, "found", "required", "what to do"):
         table.add_column(name, overflow="fold")
     for item in found:
-        table.add_row(*(_plain(v) for v in (item.where, item.found, item.required, item.hint)))
+        cells = (item.where, item.found, item.required, item.hint)
+        table.add_row(*(_plain(_one_name(v)) for v in cells))
     return table

@@ -10,9 +10,8 @@ from typing import Any
 
 import pytest
 
-from edgeopt.comparison import judge
+from edgeopt.comparison import compare, judge
 from edgeopt.errors import InputError, ResultError
-from edgeopt.comparison import compare
 from edgeopt.measurement import Measurement, measure, median_interval, percentile
 
 SUMMARY = {"count": 10, "mean": 105163000.0, "min": 84396000.0, "max": 136035000.0, "stdev": 1.6e7}
