@@ -1,6 +1,6 @@
 #!/bin/sh
 # Install what the device tests need (a real sshd and a real adbd). Root on Debian or Ubuntu only;
-# does nothing when all of it is there.
+# does nothing when all of it is there. Exit 1 and the reason on stderr when something stays missing.
 set -eu
 
 packages="openssh-server openssh-sftp-server openssh-client mmdebstrap iproute2"
@@ -22,7 +22,20 @@ if [ "$(id -u)" != 0 ]; then
     exit 1
 fi
 
+# No server may start on the machine itself: the tests start their own. Kept if it was there.
+policy=/usr/sbin/policy-rc.d
+if [ ! -e "$policy" ]; then
+    trap 'rm -f "$policy"' EXIT
+    printf '#!/bin/sh\nexit 101\n' >"$policy" && chmod +x "$policy"
+fi
+
+echo "Installing for the device tests:$missing" >&2
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
-# shellcheck disable=SC2086 - a list of names
-apt-get install -y -qq --no-install-recommends $missing >/dev/null
+options="-qq -o Acquire::Retries=2 -o Acquire::http::Timeout=30 -o DPkg::Lock::Timeout=120"
+# shellcheck disable=SC2086 - lists of words
+apt-get update $options </dev/null >/dev/null || echo "the package lists stay as they are" >&2
+# shellcheck disable=SC2086
+if ! apt-get install -y $options --no-install-recommends $missing </dev/null >/dev/null; then
+    echo "apt-get could not install:$missing" >&2
+    exit 1
+fi
