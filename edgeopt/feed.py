@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.errors import InputError
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.generic]
 
-__all__ = ["feed", "real_values", "seeded_inputs"]
+__all__ = ["feed", "real_inputs", "real_values", "seeded_inputs"]
 
 
 def feed(sample: Sequence[Array], inputs: Sequence[Tensor]) -> tuple[Array, ...]:
@@ -55,6 +56,17 @@ def _feed_one(array: Array, tensor: Tensor) -> Array:
             "Check --preprocess (resize=...) and the arrays that were named.",
         )
     return np.ascontiguousarray(value)
+
+
+def real_inputs(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:
+    """The inputs as they were before quantization: what real values are matched with, so that a
+    stored byte is a value still, not a quantized one. `feed` quantizes it afterwards."""
+    return tuple(
+        replace(t, dtype="float32", quantization=None)
+        if t.quantization and t.quantization.scales and t.dtype in ("int8", "uint8", "int16")
+        else t
+        for t in inputs
+    )
 
 
 def seeded_inputs(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -32,13 +32,15 @@ _KINDS = (
 
 @dataclass(frozen=True, kw_only=True)
 class Dataset:
-    """Samples of one array per model input, without the batch axis. `notes` are for the user."""
+    """Samples of one array per model input, without the batch axis. `names` are the inputs' names
+    by position, empty when nothing tells; `notes` are for the user."""
 
     spec: str
     source: Source = field(repr=False)
     preprocess: Preprocess
     fits: tuple[Fit, ...] = ()
     order: tuple[int, ...] = ()
+    names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
     def __len__(self) -> int:
@@ -103,6 +105,11 @@ class Dataset:
         order, fits, notes = fit_inputs(self, tuple(inputs))
         notes = tuple(dict.fromkeys((*self.notes, *notes)))
         return replace(self, order=order, fits=fits, notes=notes)
+
+    def in_order_of(self, names: Iterable[str]) -> Dataset:
+        """Arrays that come by position take the names of these inputs, those of the model as its
+        author knows it: `match` then finds them in a conversion that orders inputs otherwise."""
+        return replace(self, names=tuple(names))
 
     def digest(self) -> str:
         """sha256 over the stored content and every step applied to it: a cache key's part."""

@@ -63,15 +63,16 @@ def plain_name(name: str) -> str:
 
 def _order(data: Dataset, inputs: tuple[Tensor, ...], arrays: int) -> tuple[int, ...]:
     if arrays != len(inputs):
-        names = f" ({', '.join(data.source.names)})" if data.source.names else ""
+        listed = f" ({', '.join(data.source.names)})" if data.source.names else ""
         raise InputError(
-            f"{data.spec} has {arrays} array{'s' * (arrays > 1)} a sample{names}, the model takes "
+            f"{data.spec} has {arrays} array{'s' * (arrays > 1)} a sample{listed}, the model takes "
             f"{len(inputs)}: {', '.join(plain_name(t.name) for t in inputs)}.",
             "Name the arrays (NAME.npz:X,Y), or yield one array per input.",
         )
-    if not data.source.names:
+    names = data.source.names or data.names
+    if len(names) != arrays:
         return tuple(range(arrays))
-    known = {plain_name(name): i for i, name in enumerate(data.source.names)}
+    known = {plain_name(name): i for i, name in enumerate(names)}
     wanted = [plain_name(t.name) for t in inputs]
     missing = [name for name in wanted if name not in known]
     if missing and arrays > 1:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from edgeopt.model.edit_batch import set_batch
@@ -9,7 +10,7 @@ from edgeopt.model.edit_io import with_io
 from edgeopt.model.packing import pack, unpack
 from edgeopt.model.tflite import parse
 
-__all__ = ["ensure_signature", "inline_buffers", "set_batch", "with_io"]
+__all__ = ["ensure_signature", "in_order", "inline_buffers", "set_batch", "with_io"]
 
 SIGNATURE = "serving_default"
 
@@ -21,6 +22,31 @@ def inline_buffers(data: bytes) -> bytes:
     Raises ModelError over 2 GB.
     """
     return pack(unpack(data)) if parse(data).out_of_line_buffers else data
+
+
+def in_order(data: bytes, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:
+    """The same model with its inputs and outputs in the order of these signature names.
+
+    TensorFlow's converter orders both as it likes, and boards address them by number. An order
+    that does not name exactly what the only signature has changes nothing.
+    """
+    model = unpack(data)
+    if len(model.signatureDefs or []) != 1 or model.signatureDefs[0].subgraphIndex != 0:
+        return data
+    graph, signature = model.subgraphs[0], model.signatureDefs[0]
+    placed = _placed(signature.inputs, inputs, graph.inputs)
+    answered = _placed(signature.outputs, outputs, graph.outputs)
+    if placed == list(graph.inputs) and answered == list(graph.outputs):
+        return data
+    graph.inputs, graph.outputs = placed, answered
+    return pack(model)
+
+
+def _placed(entries: Any, names: Sequence[str], indices: Any) -> list[int]:
+    known = {entry.name.decode("utf-8", "replace"): entry.tensorIndex for entry in entries or []}
+    wanted = [known.get(name, -1) for name in names]
+    present = [int(index) for index in indices]
+    return wanted if sorted(wanted) == sorted(present) else present
 
 
 def ensure_signature(data: bytes) -> bytes:

@@ -52,6 +52,8 @@ def convert(
         _need_data(request, dataset)
     between = output.with_name(f"{output.stem}_float32.tflite")
     made = to_float(source, between, batch=request.batch, progress=progress)
+    if dataset is not None:
+        dataset = dataset.in_order_of(made.input_names)
     if made.already_quantized:
         with staged(output) as folder:
             shutil.copyfile(between, folder / "result.tflite")

@@ -6,7 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib import metadata
 from pathlib import Path
 
@@ -20,10 +20,12 @@ __all__ = ["FloatModel", "installed", "staged", "to_float"]
 
 @dataclass(frozen=True, kw_only=True)
 class FloatModel:
-    """`already_quantized`: the file is the source as it was, there was nothing to convert."""
+    """`input_names` are in the source's order; TensorFlow's converter may sort them by name.
+    `already_quantized`: the file is the source as it was, there was nothing to convert."""
 
     path: Path
     source_format: str
+    input_names: tuple[str, ...] = ()
     already_quantized: bool = False
     engine: str = "copy"  # "copy" or "tflite-converter"
     notes: tuple[str, ...] = ()
@@ -83,7 +85,7 @@ def to_float(source: Path, output: Path, *, batch: int = 1, progress: Progress) 
             made = _from_tensorflow(source, facts, folder, output, batch)
         if not made.already_quantized:
             probe(result)
-    return made
+    return replace(made, input_names=tuple(t.name for t in facts.inputs))
 
 
 def _from_tflite(

@@ -21,6 +21,8 @@ from edgeopt.optimize.child import read_message, take_over_stdout
 __all__ = ["main"]
 
 
+_Order = tuple[list[str], list[str]]
+
 _KERAS_MODULES = ("keras", "tf_keras", "tensorflow", "builtins")
 
 
@@ -48,7 +50,12 @@ def _sides(shape: Any, batch: int, name: str) -> tuple[int, ...]:
     return tuple(int(side) for side in sides)
 
 
-def _from_keras3(source: str, batch: int, folder: str) -> None:
+def _numbered(count: int) -> list[str]:
+    """How a SavedModel names the outputs that its author gave as a list."""
+    return [f"output_{i}" for i in range(count)]
+
+
+def _from_keras3(source: str, batch: int, folder: str) -> _Order:
     import keras
 
     model = keras.models.load_model(source, compile=False, safe_mode=True)
@@ -62,9 +69,10 @@ def _from_keras3(source: str, batch: int, folder: str) -> None:
 
     signature = [keras.tree.map_structure(spec, model.input)]
     model.export(folder, verbose=False, input_signature=signature)
+    return [tensor.name for tensor in inputs], _numbered(len(model.outputs))
 
 
-def _from_keras2(source: str, batch: int, folder: str) -> None:
+def _from_keras2(source: str, batch: int, folder: str) -> _Order:
     import tensorflow as tf
 
     try:
@@ -87,9 +95,10 @@ def _from_keras2(source: str, batch: int, folder: str) -> None:
     holder = tf.Module()
     holder.model = model
     tf.saved_model.save(holder, folder, signatures=serve.get_concrete_function())
+    return list(model.input_names), _numbered(len(model.outputs))
 
 
-def _from_savedmodel(source: str, batch: int, folder: str) -> None:
+def _from_savedmodel(source: str, batch: int, folder: str) -> _Order:
     import tensorflow as tf
 
     loaded = tf.saved_model.load(source)
@@ -112,6 +121,8 @@ def _from_savedmodel(source: str, batch: int, folder: str) -> None:
     holder = tf.Module()
     holder.model = loaded
     tf.saved_model.save(holder, folder, signatures=serve.get_concrete_function(**specs))
+    # A signature has names and no order: inputs go by name, numbered outputs by their number.
+    return sorted(specs), _numbered(len(chosen.structured_outputs))
 
 
 def _refuse_code(source: str) -> None:
@@ -145,14 +156,14 @@ def _is_keras3(source: str) -> bool:
     return text.startswith("3")
 
 
-def _save(job: dict[str, Any]) -> None:
+def _save(job: dict[str, Any]) -> _Order:
+    """Write the SavedModel to `folder`; the names of its inputs and outputs in their order."""
     source, batch, folder = job["source"], job["batch"], job["folder"]
     if job["format"] == "savedmodel":
-        _from_savedmodel(source, batch, folder)
-    elif job["format"] == "keras" or _is_keras3(source):
-        _from_keras3(source, batch, folder)
-    else:
-        _from_keras2(source, batch, folder)
+        return _from_savedmodel(source, batch, folder)
+    if job["format"] == "keras" or _is_keras3(source):
+        return _from_keras3(source, batch, folder)
+    return _from_keras2(source, batch, folder)
 
 
 def _samples(files: dict[str, str], spent: list[float]) -> Iterator[dict[str, Any]]:
@@ -190,11 +201,13 @@ def _configure(converter: Any, job: dict[str, Any], spent: list[float]) -> None:
 def _convert(job: dict[str, Any]) -> dict[str, Any]:
     import tensorflow as tf
 
-    _save(job)
+    from edgeopt.model.edit import in_order
+
+    order = _save(job)
     converter = tf.lite.TFLiteConverter.from_saved_model(job["folder"])
     spent: list[float] = []
     _configure(converter, job, spent)
-    data = converter.convert()
+    data = in_order(converter.convert(), *order)
     Path(job["output"]).write_bytes(data)
     return {
         "bytes": len(data),

@@ -125,6 +125,7 @@ def _calibration(session: Session) -> Dataset:
     assert session.float_model is not None
     from edgeopt.model import read
 
+    data = data.in_order_of(t.name for t in session.facts.inputs)
     return data.match(read(session.float_model).inputs)
 
 

@@ -19,6 +19,7 @@ def accuracy(session: Session) -> None:
         session.job.eval_data,
         session.job.preprocess,
         session.progress,
+        input_names=() if session.plan.scheme is None else [t.name for t in session.facts.inputs],
     )
     session.add(accuracy=found.to_json())
 

@@ -12,7 +12,7 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -84,11 +84,14 @@ def measure_accuracy(
     *,
     processes: int | None = None,
     limit: int | None = None,
+    input_names: Iterable[str] = (),
 ) -> Accuracy:
     """Run `model` (and `baseline`, its float original) over all of `data`.
 
-    The result does not depend on the number of processes. Raises InputError when the data does not
-    fit the model or says nothing about it, ModelError when a model fails to run.
+    `input_names` say which inputs several arrays without names are for; without them they come in
+    the order of the baseline's inputs, or the model's where there is none. The result does not
+    depend on the number of processes. Raises InputError when the data does not fit the model or
+    says nothing about it, ModelError when a model fails to run.
     """
     count = processes or os.cpu_count() or 1
     request = {
@@ -98,6 +101,7 @@ def measure_accuracy(
         "preprocess": preprocess.to_json(),
         "shards": count,
         "limit": limit,
+        "input_names": list(input_names),
     }
     workers = [_Worker(request | {"shard": shard}) for shard in range(count)]
     try:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.dataset import Preprocess, load_dataset
+from edgeopt.dataset.fitting import plain_name
 from edgeopt.errors import EdgeoptError, InputError, ModelError
 from edgeopt.facts import ModelFacts
 from edgeopt.feed import feed, real_values
@@ -41,14 +42,42 @@ class _Runner:
             raise ModelError(f"{path.name} cannot run on this machine: {error}") from error
         self._inputs = [d["index"] for d in self._interpreter.get_input_details()]
         self._outputs = [d["index"] for d in self._interpreter.get_output_details()]
+        self._order: tuple[int, ...] = ()
+        self._output = 0
 
     def __call__(self, sample: tuple[Any, ...]) -> NDArray[np.float64]:
-        """The first output of one sample, flat, in real units."""
+        """The output of one sample, flat, in real units; its arrays are in the order of `follow`'s
+        model, or of this one's inputs."""
+        sample = tuple(sample[i] for i in self._order) if self._order else sample
         for index, array in zip(self._inputs, feed(sample, self.facts.inputs), strict=True):
             self._interpreter.set_tensor(index, array)
         self._interpreter.invoke()
-        first = self._interpreter.get_tensor(self._outputs[0])[:1]
-        return real_values([first], self.facts.outputs[:1])[0].ravel()
+        first = self._interpreter.get_tensor(self._outputs[self._output])[:1]
+        return real_values([first], [self.facts.outputs[self._output]])[0].ravel()
+
+    def follow(self, other: ModelFacts) -> None:
+        """Take samples in the order of `other`'s inputs, and answer with what it has as its first
+        output: by name, since two conversions need not agree in order."""
+        self._order = _order(self.facts, other)
+        outputs = [plain_name(t.name) for t in self.facts.outputs]
+        wanted = plain_name(other.outputs[0].name)
+        self._output = outputs.index(wanted) if outputs.count(wanted) == 1 else 0
+
+
+def _order(facts: ModelFacts, other: ModelFacts) -> tuple[int, ...]:
+    """Where each input of `facts` is among those of `other`. Raises ModelError when several inputs
+    have other names: a guess could compare answers to different questions."""
+    mine = [plain_name(t.name) for t in facts.inputs]
+    theirs = [plain_name(t.name) for t in other.inputs]
+    if len(mine) == len(theirs) == 1:
+        return (0,)
+    if sorted(mine) != sorted(theirs) or len(set(mine)) < len(mine):
+        raise ModelError(
+            f"{facts.path.name} has the inputs {', '.join(mine)}, its float model "
+            f"{other.path.name} {', '.join(theirs)}: which belong together is not known.",
+            "Give the float model that it was made from, or leave --baseline out.",
+        )
+    return tuple(theirs.index(name) for name in mine)
 
 
 def _count(totals: Totals, label: int | None, out: Any, base: Any) -> None:
@@ -66,6 +95,11 @@ def _count(totals: Totals, label: int | None, out: Any, base: Any) -> None:
         totals.top1 += int(out.argmax() == label)
         totals.top5 += int(label in np.argsort(out)[-5:])
     if base is not None:
+        if out.shape != base.shape:
+            raise ModelError(
+                f"The model answers with {out.size} values, its float model with {base.size}.",
+                "Give the float model that it was made from, or leave --baseline out.",
+            )
         totals.agree += int(out.argmax() == base.argmax())
         totals.signal += float(np.square(base).sum())
         totals.noise += float(np.square(out - base).sum())
@@ -79,7 +113,9 @@ def _work(request: dict[str, Any]) -> Totals:
     baseline = _Runner(Path(request["baseline"])) if request["baseline"] else None
     steps = Preprocess.from_mapping(request["preprocess"])
     data = load_dataset(request["data"], preprocess=steps)
-    data = data.match((baseline or model).facts.inputs)
+    data = data.in_order_of(request["input_names"]).match((baseline or model).facts.inputs)
+    if baseline:
+        model.follow(baseline.facts)
     labels = data.labels
     totals, told = Totals(), time.monotonic()
     shard, shards = int(request["shard"]), int(request["shards"])

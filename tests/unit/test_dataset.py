@@ -284,3 +284,11 @@ def test_three_means_go_to_three_channels() -> None:
 def test_preprocessing_that_makes_no_sense_is_refused(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Preprocess.parse(text)
+
+
+def test_arrays_by_position_follow_the_model_that_their_author_knows(tmp_path: Path) -> None:
+    (tmp_path / "d.py").write_text("def f():\n    yield [7.0], [5.0]\n")
+    data = load_dataset("d.py:f", base=tmp_path)
+    converted = (an_input((1, 1), name="serving_default_a:0"), an_input((1, 1), name="z"))
+    sample = next(data.in_order_of(["z", "a"]).match(converted).samples())
+    assert [s.tolist() for s in sample] == [[5.0], [7.0]]

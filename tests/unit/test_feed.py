@@ -49,3 +49,11 @@ def test_seeded_inputs_are_the_same_every_time_and_span_the_type() -> None:
     first, second = (seeded_inputs((wide,), 2) for _ in range(2))
     assert all(np.array_equal(a[0], b[0]) for a, b in zip(first, second, strict=True))
     assert first[0][0].min() == -128 and first[0][0].max() == 127
+
+
+def test_a_byte_for_a_float_model_is_a_value_for_its_quantized_one() -> None:
+    from edgeopt.feed import real_inputs
+
+    (real,) = real_inputs((INT8,))
+    assert (real.dtype, real.quantization) == ("float32", None)
+    assert real_inputs((FLOAT,)) == (FLOAT,)

@@ -15,7 +15,7 @@ import tflite_models as models
 from ai_edge_litert.interpreter import Interpreter
 
 from edgeopt.errors import InputError, ModelError
-from edgeopt.model.edit import ensure_signature, inline_buffers, set_batch, with_io
+from edgeopt.model.edit import ensure_signature, in_order, inline_buffers, set_batch, with_io
 from edgeopt.model.tflite import parse
 
 QUANTIZED = ["models/ic_resnet8/ref_int8.tflite", "models/kws_dscnn/ref_int8.tflite"]
@@ -255,3 +255,41 @@ def test_the_edges_are_those_that_the_converter_makes(tmp_path: Path) -> None:
 
 def edge(tensor: Any) -> tuple[object, ...]:
     return tensor.name, tensor.dtype, tensor.shape, tensor.quantization
+
+
+def two_of_each() -> bytes:
+    """difference = left - right, and total = left + right; in the order in which they are said."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    graph = schema.SubGraphT()
+    names = ("left", "right", "difference", "total")
+    graph.tensors = [models.tensor(name, [1, 2]) for name in names]
+    graph.inputs, graph.outputs, graph.operators = [0, 1], [2, 3], []
+    for code, result in ((0, 2), (1, 3)):
+        op = schema.OperatorT()
+        op.opcodeIndex, op.inputs, op.outputs = code, [0, 1], [result]
+        graph.operators.append(op)
+    model = schema.ModelT()
+    model.version, model.subgraphs, model.buffers = 3, [graph], [models.buffer()]
+    model.operatorCodes = []
+    for builtin in (schema.BuiltinOperator.SUB, schema.BuiltinOperator.ADD):
+        code_of = schema.OperatorCodeT()
+        code_of.builtinCode = code_of.deprecatedBuiltinCode = builtin
+        code_of.version = 1
+        model.operatorCodes.append(code_of)
+    inputs, outputs = {"left": 0, "right": 1}, {"difference": 2, "total": 3}
+    model.signatureDefs = [models.signature(inputs, outputs, "serving_default")]
+    return models.pack(model)
+
+
+def test_inputs_and_outputs_go_where_their_author_had_them() -> None:
+    left, right = np.float32([[5, 7]]), np.float32([[1, 2]])
+    turned = in_order(two_of_each(), ["right", "left"], ["total", "difference"])
+    total, difference = invoke(turned, right, left)
+    assert total.tolist() == [[6, 9]]
+    assert difference.tolist() == [[4, 5]]
+
+
+def test_an_order_of_other_names_changes_nothing() -> None:
+    data = two_of_each()
+    assert in_order(data, ["left", "x"], ["total"]) == data
