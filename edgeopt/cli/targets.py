@@ -43,14 +43,11 @@ def show(name: str, as_json: bool) -> None:
     from edgeopt.target import load_target
 
     target = load_target(name)
-    content = {"target": target.to_json(), "profile": target.profile.to_json()}
     if as_json:
+        content = {"target": target.to_json(), "profile": target.profile.to_json()}
         output.emit("targets", content)
         return
-    import json
+    from edgeopt.report.target_listing import target_listing
+    from edgeopt.verify import requirement
 
-    from rich.syntax import Syntax
-
-    console = output.stdout()
-    console.print(f"[bold cyan]{target.name}[/]  {target.description}\n")
-    console.print(Syntax(json.dumps(content, indent=2, default=str), "json", word_wrap=True))
+    output.stdout().print(target_listing(target, requirement))

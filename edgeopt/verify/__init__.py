@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgeopt.verify.constraints import check
+from edgeopt.verify.operations import requirement
 from edgeopt.verify.placement import predict
 
-__all__ = ["check", "predict"]
+__all__ = ["check", "predict", "requirement"]

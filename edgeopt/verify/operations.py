@@ -13,7 +13,7 @@ from edgeopt.profile.rules import Check, OperationRule
 from edgeopt.verify.checks import CHECKS, uncertain
 from edgeopt.verify.graph import Graph, known_shape
 
-__all__ = ["Judgement", "judge"]
+__all__ = ["Judgement", "judge", "requirement"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,7 +99,7 @@ def _run_checks(op: Operator, graph: Graph, rule: OperationRule, remedy: str) ->
         checked += 1
         doubt = "" if found else uncertain(check, op, graph)
         if found and check.stage == "support_check":
-            reason = f"{found}; {_required(check)}"
+            reason = f"{found}; {requirement(check)}"
             hint = remedy or _hint(check)
             return Judgement(
                 supported=False, reason=reason, hint=hint, source=check.source, checked=checked
@@ -122,13 +122,14 @@ def _violation(op: Operator, check: Check, found: str) -> Violation:
         constraint=f"operations.{check.rule}",
         where=op.where,
         found=found,
-        required=_required(check),
+        required=requirement(check),
         hint=_hint(check) or "Change that layer, or expect the tool to refuse it.",
         source=check.source,
     )
 
 
-def _required(check: Check) -> str:
+def requirement(check: Check) -> str:
+    """What a check asks for, in words."""
     shown = {
         name: " or ".join(map(str, value)) if isinstance(value, tuple) else value
         for name, value in check.parameters.items()

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import json
+from io import StringIO
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 from edgeopt import paths
 from edgeopt.errors import InputError
+from edgeopt.report.target_listing import target_listing
 from edgeopt.target import Target, list_targets, load_target
+from edgeopt.verify import requirement
 
 PI = """
 schema = 1
@@ -51,6 +55,35 @@ def test_a_board_is_one_toml_file(tmp_path: Path) -> None:
     target = load_target(str(_file(tmp_path, PI)))
     assert (target.name, target.accelerator) == ("board", "cpu")
     assert target.transport == {"kind": "ssh", "user": "pi"}
+
+
+def test_the_board_that_the_contributing_guide_shows_loads(tmp_path: Path) -> None:
+    guide = Path(__file__).resolve().parents[2] / "CONTRIBUTING.md"
+    example = guide.read_text().split("## Add a board in one TOML file")[1].split("`edgeopt")[0]
+    lines = [line[4:] for line in example.splitlines() if line.startswith("    ") or not line]
+    target = load_target(str(_file(tmp_path, "\n".join(lines))))
+    assert target.transport == {"kind": "ssh", "user": "radxa"}
+
+
+@pytest.mark.parametrize("name", [target.name for target in list_targets()])
+def test_the_readme_names_the_profile_of_every_target(name: str) -> None:
+    readme = (Path(__file__).resolve().parents[2] / "README.md").read_text()
+    row = next(row for row in readme.splitlines() if row.startswith("|") and f"`{name}`" in row)
+    assert row.split("|")[2].strip() == load_target(name).profile.name
+
+
+@pytest.mark.parametrize("name", ["cpu", "android-gpu", "edgetpu"])
+def test_a_target_is_shown_in_words_with_every_rule_and_source(name: str) -> None:
+    console = Console(width=100, record=True, file=StringIO())
+    target = load_target(name)
+    console.print(target_listing(target, requirement))
+    shown = "".join(console.export_text().split())
+    profile = target.profile
+    wanted = [*profile.schemes, *profile.operations, *profile.remedies]
+    wanted += [rule.source for rule in profile.operations.values()]
+    wanted += [*profile.runtime.operations, profile.runtime.version, *profile.weight_types]
+    assert [word for word in wanted if len(word) < 20 and word not in shown] == []
+    assert '"' not in shown and "None" not in shown and "{" not in shown
 
 
 def test_a_board_in_the_users_folder_is_found_by_name() -> None:
