@@ -1,7 +1,8 @@
 """Calibration: true minimum and maximum of every activation, over several processes.
 
-Minimum and maximum do not care for order, so the result is the same for any number of processes.
-Each process watches one thread's inference (LiteRT's profiler), which scales with the processors.
+Each sample is run by itself and minimum and maximum do not care for order, so the result is the
+same for any number of processes and any chunks. Samples travel in chunks that grow with the model's
+speed; more processes than one start when the work that is left is worth their start.
 """
 
 from __future__ import annotations
@@ -24,12 +25,17 @@ if TYPE_CHECKING:
 
     from edgeopt.dataset import Dataset
 
-__all__ = ["WORKER", "Ranges", "calibrate", "merge", "processes_for"]
+__all__ = ["Ranges", "calibrate", "merge", "processes_for"]
 
-WORKER = "edgeopt.optimize.quantizer_worker"
+_WORKER = "edgeopt.optimize.calibration_worker"
 _STUCK_S = 600.0  # one inference of the largest edge models takes seconds
 _FEW = 10
-_IN_FLIGHT = 2  # a process has its next sample waiting while it works on one
+_IN_FLIGHT = 2  # a process has its next chunk waiting while it works on one
+# A chunk costs 0.1 ms to pass on: nothing beside 50 ms of work, and progress still moves smoothly.
+_CHUNK_S = 0.05
+_CHUNK_SAMPLES = 32
+_CHUNK_BYTES = 1 << 20
+_WORTH_S = 1.0  # another process takes 0.3 to 0.5 s to start, on a processor that it shares
 
 Range = tuple[list[float], list[float]]
 
@@ -80,32 +86,24 @@ def calibrate(
     model crashes or gives NaN.
     """
     total = dataset.count(limit)
-    count = processes_for(total, processes)
     feed = _Feed(dataset.spread(total), total, progress)
     progress.stage("Calibrating", total, "samples")
     began = time.perf_counter()
-    children = [Child(WORKER) for _ in range(count)]
+    crew = _Crew({"do": "load", "model": str(float_path), "every_tensor": every_tensor}, feed)
     try:
-        for child in children:
-            child.send({"do": "load", "model": str(float_path), "every_tensor": every_tensor})
-        for child in children:
-            _answer(child)  # loaded
-        feed.moved, loaded = time.monotonic(), time.perf_counter()
-        _run_threads(children, feed)
-        seconds = time.perf_counter() - loaded
-        for child in children:
-            child.send({"do": "ranges"})
-        found = merge([_answer(child)["ranges"] for child in children])
+        crew.hire(1 if processes is None else processes_for(total, processes))
+        crew.work(most=processes_for(total, processes))
+        ended = time.perf_counter()
     finally:
-        for child in children:
-            child.__exit__(None, None, None)
+        crew.dismiss()
+    found = merge(feed.found)
     _check(found, feed)
     return Ranges(
         ranges=found,
         samples=total,
-        seconds=seconds,
-        startup_seconds=loaded - began,
-        processes=count,
+        seconds=ended - feed.began,
+        startup_seconds=feed.began - began,
+        processes=len(crew.children),
         notes=_notes(total),
     )
 
@@ -133,86 +131,145 @@ class _Feed:
     stream: Iterator[tuple[NDArray[Any], ...]]
     total: int
     progress: Progress
+    found: list[Mapping[str, Range]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     error: BaseException | None = None
+    began: float = 0.0  # when the first process was ready
     done: int = 0
+    worked_s: float = 0.0  # inside the processes, together
     moved: float = field(default_factory=time.monotonic)
+    ahead: tuple[NDArray[Any], ...] | None = None  # drawn, but not alike the chunk before it
     first: bytes | None = None
     varied: bool = False
 
-    def next(self) -> tuple[NDArray[Any], ...] | None:
+    def begin(self) -> None:
+        with self.lock:
+            self.began = self.began or time.perf_counter()
+            self.moved = time.monotonic()
+
+    def next(self) -> list[NDArray[Any]] | None:
+        """The next chunk: an array per input, its first axis counting samples."""
+        import numpy as np
+
         with self.lock:
             if self.error is not None:
                 return None
             try:
-                sample = next(self.stream, None)
+                samples = self._gather()
+                return [np.stack(arrays) for arrays in zip(*samples, strict=True)] or None
             except BaseException as error:  # noqa: BLE001 - raised again in the main thread
                 self.error = error
                 return None
-            if sample is not None and not self.varied:
-                content = b"".join(array.tobytes() for array in sample)
-                self.first = self.first if self.first is not None else content
-                self.varied = content != self.first
-            return sample
 
-    def finish(self) -> None:
+    def _gather(self) -> list[tuple[NDArray[Any], ...]]:
+        samples: list[tuple[NDArray[Any], ...]] = []
+        while not samples or len(samples) < self._room(samples[0]):
+            sample, self.ahead = self.ahead or next(self.stream, None), None
+            if sample is None:
+                break
+            if samples and not all(map(_alike, sample, samples[0])):
+                self.ahead = sample
+                break
+            self._compare(sample)
+            samples.append(sample)
+        return samples
+
+    def _room(self, sample: tuple[NDArray[Any], ...]) -> int:
+        """How many samples like this a chunk has: few of a slow model or of large ones."""
+        if not self.done:
+            return 1
+        in_time = _CHUNK_S * self.done / max(self.worked_s, 1e-9)
+        in_size = _CHUNK_BYTES / max(sum(array.nbytes for array in sample), 1)
+        return int(min(_CHUNK_SAMPLES, in_time, in_size))
+
+    def _compare(self, sample: tuple[NDArray[Any], ...]) -> None:
+        if not self.varied:
+            content = b"".join(array.tobytes() for array in sample)
+            self.first = self.first if self.first is not None else content
+            self.varied = content != self.first
+
+    def finish(self, answer: Mapping[str, Any]) -> None:
         with self.lock:
-            self.done += 1
+            self.done += answer["done"]
+            self.worked_s += answer["seconds"]
             self.moved = time.monotonic()
             self.progress.advance(self.done, self.total)
+
+    def left_s(self) -> float:
+        """The work that is left for one process; 0 before any is known."""
+        with self.lock:
+            return (self.total - self.done) * self.worked_s / self.done if self.done else 0.0
 
     def fail(self, error: BaseException) -> None:
         with self.lock:
             self.error = self.error or error
 
 
-def _drive(child: Child, feed: _Feed) -> None:
-    """One process's thread: keep a sample ahead of it, count what it finishes."""
-    waiting = 0
-    try:
-        while (sample := feed.next()) is not None:
-            child.send({"do": "sample"}, sample)
-            waiting += 1
-            if waiting >= _IN_FLIGHT:
-                child.answer()
-                waiting -= 1
-                feed.finish()
-        for _ in range(waiting):
+def _alike(one: NDArray[Any], other: NDArray[Any]) -> bool:
+    return one.shape == other.shape and one.dtype == other.dtype
+
+
+@dataclass
+class _Crew:
+    """The processes, each with a thread that feeds it."""
+
+    load: dict[str, Any]
+    feed: _Feed
+    children: list[Child] = field(default_factory=list)
+    threads: list[threading.Thread] = field(default_factory=list)
+
+    def hire(self, count: int) -> None:
+        for _ in range(count):
+            child = Child(_WORKER)
+            self.children.append(child)
+            thread = threading.Thread(target=self._drive, args=(child,), daemon=True)
+            self.threads.append(thread)
+            thread.start()
+
+    def _drive(self, child: Child) -> None:
+        """One process's thread: keep a chunk ahead of it, count what it finishes."""
+        waiting = 0
+        try:
+            child.send(self.load)
             child.answer()
-            feed.finish()
-    except BaseException as error:  # noqa: BLE001 - raised again in the main thread
-        feed.fail(error)
+            self.feed.begin()
+            while (chunk := self.feed.next()) is not None:
+                child.send({"do": "samples"}, chunk)
+                waiting += 1
+                if waiting >= _IN_FLIGHT:
+                    self.feed.finish(child.answer())
+                    waiting -= 1
+            for _ in range(waiting):
+                self.feed.finish(child.answer())
+            child.send({"do": "ranges"})
+            self.feed.found.append(child.answer()["ranges"])
+        except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+            self.feed.fail(error)
 
+    def work(self, most: int) -> None:
+        """Wait for the end, with up to `most` processes once the rest is worth their start."""
+        while any(thread.is_alive() for thread in self.threads):
+            for thread in self.threads:
+                thread.join(0.05)
+            stuck = time.monotonic() - self.feed.moved > _STUCK_S
+            if self.feed.error is not None or stuck:
+                break
+            if len(self.children) < most and self.feed.left_s() > _WORTH_S:
+                self.hire(most - len(self.children))
+        if isinstance(self.feed.error, ChildDied):
+            raise ModelError(
+                "The LiteRT runtime crashed while calibrating.",
+                "Check that the float model runs: edgeopt benchmark on it.",
+                details={"log": str(self.feed.error)},
+            ) from self.feed.error
+        if self.feed.error is not None:
+            raise self.feed.error
+        if any(thread.is_alive() for thread in self.threads):
+            raise ModelError(f"The model gave no answer for {_STUCK_S:g} s while calibrating.")
 
-def _run_threads(children: list[Child], feed: _Feed) -> None:
-    threads = [threading.Thread(target=_drive, args=(c, feed), daemon=True) for c in children]
-    for thread in threads:
-        thread.start()
-    while any(thread.is_alive() for thread in threads):
-        for thread in threads:
-            thread.join(0.05)
-        stuck = time.monotonic() - feed.moved > _STUCK_S
-        if feed.error is not None or stuck:
-            break
-    if isinstance(feed.error, ChildDied):
-        raise ModelError(
-            "The LiteRT runtime crashed while calibrating.",
-            "Check that the float model runs: edgeopt benchmark on it.",
-            details={"log": str(feed.error)},
-        ) from feed.error
-    if feed.error is not None:
-        raise feed.error
-    if any(thread.is_alive() for thread in threads):
-        raise ModelError(f"The model gave no answer for {_STUCK_S:g} s while calibrating.")
-
-
-def _answer(child: Child) -> dict[str, Any]:
-    try:
-        return child.answer()
-    except ChildDied as error:
-        raise ModelError(
-            "The LiteRT runtime crashed while calibrating.", details={"log": str(error)}
-        ) from error
+    def dismiss(self) -> None:
+        for child in self.children:
+            child.__exit__(None, None, None)
 
 
 def _check(found: Mapping[str, Range], feed: _Feed) -> None:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -24,7 +25,7 @@ from edgeopt.errors import EdgeoptError, InputError, ModelError, ToolError
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Child", "ChildDied", "read_message", "take_over_stdout"]
+__all__ = ["Child", "ChildDied", "read_message", "serve", "take_over_stdout"]
 
 _PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
 _KINDS: dict[str, type[EdgeoptError]] = {
@@ -154,3 +155,34 @@ def take_over_stdout() -> BinaryIO:
     pipe = os.fdopen(os.dup(1), "wb", buffering=0)
     os.dup2(2, 1)
     return pipe
+
+
+def serve(
+    answer: Callable[[dict[str, Any], list[NDArray[Any]]], dict[str, Any]],
+    *,
+    what: str,
+    package: str,
+) -> None:
+    """The child's life: answer messages until the parent closes the pipe.
+
+    What `answer` raises goes to the parent as an error of `what`, the library that this child holds
+    and that `package` brings.
+    """
+    pipe = take_over_stdout()
+    while (received := read_message(sys.stdin.buffer)) is not None:
+        try:
+            reply = answer(*received)
+        except Exception as error:  # noqa: BLE001 - whatever it raises goes to the parent
+            reply = _failure(error, what, package)
+        pipe.write(json.dumps(reply).encode() + b"\n")
+    os._exit(0)  # nothing to save; skips seconds of library teardown
+
+
+def _failure(error: Exception, what: str, package: str) -> dict[str, Any]:
+    """What the library said, in our words where it is known."""
+    text = re.sub(r"\s+", " ", str(error))[:500]
+    if isinstance(error, ImportError):
+        return {"error": "tool", "message": f"{what} does not import: {text}.",
+                "hint": f"pip install {package}"}  # fmt: skip
+    return {"error": "model", "message": f"{what} cannot do it: {text}.",
+            "details": {"exception": type(error).__name__}}  # fmt: skip

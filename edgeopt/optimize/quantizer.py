@@ -6,12 +6,14 @@ from pathlib import Path
 
 from edgeopt.dataset import Dataset
 from edgeopt.errors import ModelError
-from edgeopt.optimize.calibration import WORKER, Ranges, calibrate
+from edgeopt.optimize.calibration import Ranges, calibrate
 from edgeopt.optimize.child import Child, ChildDied
 from edgeopt.optimize.recipes import ConversionRequest
 from edgeopt.progress import Progress
 
 __all__ = ["quantize_file"]
+
+_WORKER = "edgeopt.optimize.quantizer_worker"
 
 
 def quantize_file(
@@ -68,7 +70,6 @@ def _run(
 ) -> None:
     progress.stage(f"Quantizing to {request.scheme}")
     job = {
-        "do": "quantize",
         "model": str(float_path),
         "output": str(result),
         "scheme": request.scheme,
@@ -76,7 +77,7 @@ def _run(
         "legacy_ops": request.legacy_ops,
         "ranges": dict(measured.ranges) if measured else {},
     }
-    with Child(WORKER) as child:
+    with Child(_WORKER) as child:
         try:
             child.send(job)
             child.answer()
