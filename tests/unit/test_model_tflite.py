@@ -28,7 +28,8 @@ ENUM_CLASSES = {
 
 
 def members(name: str) -> list[str]:
-    values = {k: v for k, v in vars(getattr(generated, name)).items() if isinstance(v, int)}
+    found = vars(getattr(generated, name)).items()
+    values = {k: v for k, v in found if isinstance(v, int) and not k.startswith("_")}
     return sorted(values, key=lambda key: values[key])
 
 
