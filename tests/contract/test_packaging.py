@@ -101,3 +101,47 @@ def test_the_wheel_holds_what_it_should_and_nothing_else(built: Path) -> None:
     assert tops == {"edgeopt", f"edgeopt-{edgeopt.__version__}.data"}
     assert any(n.endswith("fashion.tflite") for n in names)
     assert any("LICENSE" in n for n in names)
+
+
+def _version(command: Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [command, "--version"], capture_output=True, text=True, cwd="/", env=environment
+    )
+
+
+def test_the_installed_command_runs_in_a_folder_with_spaces_and_through_a_link(
+    built: Path, tmp_path: Path
+) -> None:
+    place = tmp_path / "a folder with spaces"
+    subprocess.run([sys.executable, "-m", "venv", place], check=True)
+    install = ["-m", "pip", "install", "--quiet", "--no-index", "--no-deps", *built.glob("*.whl")]
+    subprocess.run([place / "bin" / "python", *install], check=True)
+    link = tmp_path / "linked"
+    link.symlink_to(place / "bin" / "edgeopt")
+    for command in (place / "bin" / "edgeopt", link):
+        done = _version(command, PATH="/usr/bin:/bin")
+        assert (done.returncode, done.stdout) == (0, f"edgeopt {edgeopt.__version__}\n"), done
+
+
+def test_the_installed_command_finds_its_python_outside_of_a_venv(
+    built: Path, tmp_path: Path
+) -> None:
+    """As after `pip install --user`: programs in one place, the Python in another."""
+    install = ["-m", "pip", "install", "--quiet", "--no-index", "--no-deps", "--target", tmp_path]
+    subprocess.run([sys.executable, *install, *built.glob("*.whl")], check=True)
+    pythons = tmp_path / "pythons"
+    pythons.mkdir()
+    (pythons / "python3").write_text("#!/bin/sh\necho 'No module named edgeopt' >&2; exit 1\n")
+    (pythons / "python3").chmod(0o755)  # a double of a Python without edgeopt
+    (pythons / "python3.10").symlink_to(sys.executable)
+    path = f"{pythons}:/usr/bin:/bin"
+    done = _version(tmp_path / "bin" / "edgeopt", PATH=path, PYTHONPATH=str(tmp_path))
+    assert (done.returncode, done.stdout) == (0, f"edgeopt {edgeopt.__version__}\n"), done
+
+
+def test_a_command_without_its_package_says_so(tmp_path: Path) -> None:
+    command = tmp_path / "edgeopt"
+    command.write_bytes((REPOSITORY / "edgeopt" / "cli" / "edgeopt").read_bytes())
+    command.chmod(0o755)
+    done = _version(command, PATH="/usr/bin:/bin")
+    assert done.returncode == 127 and "install it again" in done.stderr
