@@ -7,10 +7,20 @@ from pathlib import Path
 from edgeopt.errors import ModelError
 from edgeopt.facts import ModelFacts, Operator
 
-__all__ = ["check_float", "float_left", "heavy_floats", "open_inputs", "partly_quantized"]
+__all__ = [
+    "check_finite",
+    "check_float",
+    "float_left",
+    "heavy_floats",
+    "open_inputs",
+    "partly_quantized",
+]
 
 _VARIABLES = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"}
 _FLOATS = ("float32", "float16", "float64")
+_WEIGHED = frozenset(
+    {"CONV_2D", "CONV_3D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"}
+)
 _HEAVY = 1024  # elements: smaller constants cost nothing
 
 
@@ -30,6 +40,26 @@ def check_float(facts: ModelFacts, source_parameters: int | None, source: Path) 
             f"{source_parameters} are left.",
             "Export it as a SavedModel (model.export), and give that.",
         )
+
+
+def check_finite(facts: ModelFacts, source: Path) -> None:
+    """Raise ModelError naming a constant that holds NaN, or a weight that is infinite: a training
+    that diverged. (An infinite constant elsewhere may be a mask or a bound.)"""
+    import numpy as np
+
+    for op in facts.operators():
+        for tensor in op.inputs:
+            if tensor is None or tensor.data is None or tensor.dtype != "float32":
+                continue
+            values = np.frombuffer(tensor.data, "<f4", len(tensor.data) // 4)
+            broken = not np.isfinite(values).all() if op.op in _WEIGHED else np.isnan(values).any()
+            if broken:
+                count = int((~np.isfinite(values)).sum())
+                raise ModelError(
+                    f"{source.name} holds NaN or infinity: {count} of {values.size} values of "
+                    f"{tensor.name or 'a constant'}, used by {op.where}.",
+                    "The training diverged: give an earlier checkpoint, or train it again.",
+                )
 
 
 def open_inputs(facts: ModelFacts) -> list[str]:

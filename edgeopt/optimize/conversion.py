@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeopt.dataset import Dataset
-from edgeopt.errors import EdgeoptError, InputError, ModelError
+from edgeopt.errors import EdgeoptError, InputError, ModelError, ToolError
 from edgeopt.facts import ModelFacts, Operator
 from edgeopt.optimize.checks import float_left, heavy_floats, partly_quantized
 from edgeopt.optimize.float_model import installed, staged, to_float
@@ -204,14 +204,17 @@ class _Job:
         assert self.source is not None
         self.notes.append(f"Converted with TensorFlow's converter, since {why}.")
         self.progress.note(self.notes[-1])
-        answer = convert_with_tensorflow(
-            self.source,
-            self.float_path,
-            self.request,
-            self.folder,
-            dataset=self.dataset,
-            progress=self.progress,
-        )
+        try:
+            answer = convert_with_tensorflow(
+                self.source,
+                self.float_path,
+                self.request,
+                self.folder,
+                dataset=self.dataset,
+                progress=self.progress,
+            )
+        except ToolError as error:
+            raise _beyond_both(error, self.source, self.request, why) from error
         self.versions.update(answer["versions"])
         if self.request.calibrated:
             count = self.dataset.count(self.request.samples) if self.dataset else 0
@@ -250,6 +253,23 @@ class _Job:
             probe(self.result)
         except ModelError as error:
             raise _unloadable(error, self.request, self.result) from error
+
+
+def _beyond_both(
+    error: ToolError, source: Path, request: ConversionRequest, why: str
+) -> EdgeoptError:
+    """TensorFlow's converter dies of some models (recurrent loops under calibration): it is the
+    model that must change. Out of memory, or without TensorFlow, it is the machine."""
+    ended = error.details.get("ended", "SIGKILL")
+    if "SIGKILL" in ended:
+        return error
+    return ModelError(
+        f"{source.name} cannot become {request.scheme}: {why}, and TensorFlow's converter crashes "
+        f"on it ({ended}).",
+        "Replace those operations in the model (a recurrent layer can be built with unroll=True), "
+        "or use a scheme that keeps float parts: float16 or dynamic_int8.",
+        details=error.details,
+    )
 
 
 def _named(operators: list[Operator]) -> str:

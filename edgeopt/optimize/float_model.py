@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edgeopt.errors import InputError, ModelError
 from edgeopt.facts import ModelFacts
-from edgeopt.optimize.checks import check_float, open_inputs, partly_quantized
+from edgeopt.optimize.checks import check_finite, check_float, open_inputs, partly_quantized
 from edgeopt.progress import Progress
 
 __all__ = ["FloatModel", "installed", "staged", "to_float"]
@@ -84,6 +84,7 @@ def to_float(source: Path, output: Path, *, batch: int = 1, progress: Progress) 
             progress.stage(f"Converting {source.name} with TensorFlow")
             made = _from_tensorflow(source, facts, folder, output, batch)
         if not made.already_quantized:
+            check_finite(read(result), source)
             probe(result)
     return replace(made, input_names=tuple(t.name for t in facts.inputs))
 

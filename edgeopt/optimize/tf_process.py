@@ -28,18 +28,22 @@ def run_tensorflow(job: dict[str, Any], source: Path) -> dict[str, Any]:
             child.send(job)
             answer = child.answer()
         except ChildDied as error:
-            raise ToolError(
-                f"TensorFlow crashed on {source.name}: {_last_line(str(error))}",
-                "Free some memory and try again, or convert it to a float .tflite elsewhere.",
-                details={"log": str(error)},
-            ) from error
+            raise _crashed(str(error), source) from error
     if "failed" in answer:
         raise _explained(answer["failed"], answer["text"], source)
     return answer
 
 
-def _last_line(text: str) -> str:
-    return text.strip().splitlines()[-1][:300] if text.strip() else "no reason given"
+def _crashed(log: str, source: Path) -> ToolError:
+    """The log's first line says how the process ended; the system kills when memory runs out."""
+    ended = log.splitlines()[0] if log else "no reason given"
+    memory = "Free some memory and try again, or convert it to a float .tflite elsewhere."
+    other = "Convert it to a float .tflite with another version of TensorFlow, and give that."
+    return ToolError(
+        f"TensorFlow crashed on {source.name} ({ended}).",
+        memory if "SIGKILL" in ended else other,
+        details={"ended": ended, "log": log},
+    )
 
 
 def _explained(kind: str, text: str, source: Path) -> ModelError | ToolError:
@@ -50,7 +54,7 @@ def _explained(kind: str, text: str, source: Path) -> ModelError | ToolError:
     if kind == "model":
         return ModelError(f"{source.name}: {brief}", "Export it with model.export(FOLDER).")
     if "ERROR_NEEDS_FLEX_OPS" in text or "ERROR_NEEDS_CUSTOM_OPS" in text:
-        named = re.findall(r"(?:Flex|Custom) ops: ([^\n\\]+)", text)
+        named = re.findall(r"(?:Flex|Custom|Select) ops: ([^\n\\]+)", text)
         names = sorted({n.removeprefix("Flex") for part in named for n in re.findall(r"\w+", part)})
         return ModelError(
             f"{source.name} uses operations that TensorFlow Lite does not have: "

@@ -247,3 +247,12 @@ def test_the_report_tells_the_data_and_what_was_done_to_it() -> None:
     assert described["samples"] == 100
     assert described["preprocess"]["scale"] == pytest.approx(1 / 255)
     assert replace(demo_data(), notes=("n",)).describe()["notes"] == ["n"]
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_model_that_diverged_is_refused_with_the_tensor(tmp_path: Path, value: float) -> None:
+    data = models.fully_connected().replace(np.float32(7).tobytes(), np.float32(value).tobytes())
+    (tmp_path / "m.tflite").write_bytes(data)
+    with pytest.raises(ModelError, match=r"1 of 8 values of w, used by FULLY_CONNECTED #0"):
+        to_float(tmp_path / "m.tflite", tmp_path / "out.tflite", progress=Silent())
+    assert not (tmp_path / "out.tflite").exists()

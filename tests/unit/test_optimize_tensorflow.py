@@ -14,7 +14,8 @@ from edgeopt.dataset import load_dataset
 from edgeopt.errors import ModelError, ToolError
 from edgeopt.model import read
 from edgeopt.optimize import ConversionRequest, convert, to_float
-from edgeopt.optimize.tf_process import _explained
+from edgeopt.optimize.conversion import _beyond_both
+from edgeopt.optimize.tf_process import _crashed, _explained
 from edgeopt.progress import Silent
 
 pytestmark = pytest.mark.tf
@@ -109,3 +110,26 @@ def test_a_missing_package_names_the_extra() -> None:
     error = _explained("missing", "tf-keras, for a legacy Keras .h5", Path("m.h5"))
     assert isinstance(error, ToolError)
     assert "edgeopt[tf]" in error.hint
+
+
+def test_an_operation_that_needs_tensorflow_itself_is_named() -> None:
+    text = "Error code: ERROR_NEEDS_FLEX_OPS\nTF Select ops: Erf, MatrixInverse\nDetails:\n"
+    error = _explained("ConverterError", text, Path("m.keras"))
+    assert isinstance(error, ModelError)
+    assert "Erf, MatrixInverse" in error.message
+
+
+def test_a_crash_of_the_converter_is_the_models_matter() -> None:
+    request = ConversionRequest(scheme="int8")
+    crash = _crashed("ended by SIGSEGV\nwarnings.warn(x)", Path("lstm.keras"))
+    assert "ended by SIGSEGV" in crash.message and "memory" not in crash.hint
+    error = _beyond_both(crash, Path("lstm.keras"), request, "the quantizer leaves WHILE #3")
+    assert isinstance(error, ModelError)
+    assert "WHILE #3" in error.message and "unroll" in error.hint
+
+
+def test_running_out_of_memory_is_the_machines_matter() -> None:
+    killed = _crashed("ended by SIGKILL", Path("big.keras"))
+    assert "memory" in killed.hint
+    request = ConversionRequest(scheme="int8")
+    assert _beyond_both(killed, Path("big.keras"), request, "") is killed
