@@ -17,7 +17,7 @@ from edgeopt.measurement import Measurement
 from edgeopt.report.report import Report
 from edgeopt.report.units import bytes_text, count_text, duration_text, percent_text
 
-__all__ = ["deploy_summary", "inspection", "plan_summary", "violations_table"]
+__all__ = ["deploy_summary", "inspection", "plan_summary", "findings"]
 
 
 def _visible(text: object) -> str:
@@ -234,9 +234,9 @@ def inspection(
         grid.add_row("placement", _placement_line(placement))
     parts: list[RenderableType] = [grid, "", _operations(facts, placement)]
     if found and found.violations:
-        parts += ["", violations_table("violation", found.violations)]
+        parts += ["", findings("violation", found.violations)]
     if found and found.warnings:
-        parts += ["", violations_table("warning", found.warnings)]
+        parts += ["", findings("warning", found.warnings)]
     return Group(*parts)
 
 
@@ -276,16 +276,17 @@ def _operations(facts: ModelFacts, placement: Placement | None) -> Table:
     return table
 
 
-def violations_table(title: str, found: Iterable[Violation]) -> Table:
-    """Each finding whole: where, what it has, what it needs, what to do."""
-    table = Table(
-        box=None,
-        padding=(0, 2, 0, 0),
-        header_style="bold red" if title == "violation" else "bold yellow",
-    )
-    for name in (title, "found", "required", "what to do"):
-        table.add_column(name, overflow="fold")
+def findings(title: str, found: Iterable[Violation]) -> RenderableType:
+    """Each finding on its line (where, what it has, what it needs), grouped by what to do."""
+    groups: dict[str, list[Violation]] = {}
     for item in found:
-        cells = (item.where, item.found, item.required, item.hint)
-        table.add_row(*(_plain(_one_name(v)) for v in cells))
-    return table
+        groups.setdefault(item.hint, []).append(item)
+    colour = "red" if title == "violation" else "yellow"
+    lines: list[RenderableType] = []
+    for hint, items in groups.items():
+        count = f"{len(items)} {title}{'s' * (len(items) > 1)}"
+        lines.append(f"[bold {colour}]{count}:[/] [bold]{_plain(_one_name(hint))}[/]")
+        for item in items:
+            where, what = _plain(_one_name(item.where)), _plain(_one_name(item.found))
+            lines.append(f"  {where}: {what}; requires {_plain(item.required)}")
+    return Group(*lines)
