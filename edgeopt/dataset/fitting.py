@@ -117,14 +117,26 @@ def finished(raw: Any, steps: Preprocess, fit: Fit | None, where: str) -> NDArra
 
     color, size = (fit.color, fit.size) if fit else (None, None)
     array = _pixels(raw, steps, size, color) if _touches_pixels(raw, steps) else np.asarray(raw)
-    if array.dtype.kind == "f" and not np.isfinite(array).all():
+    if not _finite(array):
         raise InputError(
             f"{where[0].upper()}{where[1:]} holds NaN or infinity.", "Remove or repair that sample."
         )
-    array = steps.arrange(steps.values(array))
-    if fit is None:
-        return array
-    return _typed(_shaped(array, fit, where), fit, where)
+    with np.errstate(over="ignore"):  # told below, with the sample's number
+        array = steps.arrange(steps.values(array))
+        if fit is not None:
+            array = _typed(_shaped(array, fit, where), fit, where)
+    if not _finite(array):
+        raise InputError(
+            f"{where[0].upper()}{where[1:]} has values that do not fit {array.dtype}.",
+            "Scale the data (--preprocess), or store it in the model's type.",
+        )
+    return array
+
+
+def _finite(array: NDArray[Any]) -> bool:
+    import numpy as np
+
+    return array.dtype.kind != "f" or bool(np.isfinite(array).all())
 
 
 def _touches_pixels(raw: Any, steps: Preprocess) -> bool:

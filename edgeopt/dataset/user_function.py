@@ -9,10 +9,11 @@ from __future__ import annotations
 import hashlib
 import importlib
 import importlib.util
+import os
 import sys
 import traceback
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Function"]
 
+_END = object()
 _DIGEST_SAMPLES = 200
 _LARGEST_BYTES = 2 << 30
 
@@ -62,9 +64,10 @@ class Function:
 
     @contextmanager
     def _users_code(self) -> Iterator[None]:
-        """Name the user's file and line when their code fails."""
+        """Keep what their code prints off our stdout, and name its file and line when it fails."""
         try:
-            yield
+            with _stdout_to_stderr():
+                yield
         except (Exception, SystemExit) as error:
             frames = traceback.extract_tb(error.__traceback__)
             ours = Path(__file__).name
@@ -81,8 +84,8 @@ class Function:
         """Draw until `count` samples are kept (None: all). Returns how many there are."""
         while not self._done and (count is None or len(self._samples) < count):
             with self._users_code():
-                item = next(self._stream, None)
-            if item is None:
+                item = next(self._stream, _END)
+            if item is _END:
                 self._done = True
             else:
                 self._keep(item)
@@ -173,6 +176,20 @@ def _split(item: Any) -> tuple[Any, int | None]:
     if second is not None and second.ndim == 0 and second.dtype.kind in "iu":
         return item[0], int(second)
     return item, None
+
+
+@contextmanager
+def _stdout_to_stderr() -> Iterator[None]:
+    """stdout carries one JSON document or a worker's answers; libraries print to its descriptor."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    try:
+        os.dup2(2, 1)
+        with redirect_stdout(sys.stderr):
+            yield
+    finally:
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 @contextmanager

@@ -292,3 +292,29 @@ def test_arrays_by_position_follow_the_model_that_their_author_knows(tmp_path: P
     converted = (an_input((1, 1), name="serving_default_a:0"), an_input((1, 1), name="z"))
     sample = next(data.in_order_of(["z", "a"]).match(converted).samples())
     assert [s.tolist() for s in sample] == [[5.0], [7.0]]
+
+
+def test_what_a_function_prints_stays_off_stdout(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "d.py").write_text(
+        "import os\nprint('{imported}')\n"
+        "def f():\n    print('{drawn}')\n    os.write(1, b'raw')\n    yield [1.0]\n"
+    )
+    assert len(load_dataset("d.py:f", base=tmp_path)) == 1
+    seen = capfd.readouterr()
+    assert seen.out == ""
+    assert all(text in seen.err for text in ("{imported}", "{drawn}", "raw"))
+
+
+def test_a_sample_of_nothing_does_not_end_the_data_quietly(tmp_path: Path) -> None:
+    (tmp_path / "d.py").write_text("def f():\n    yield [1.0]\n    yield None\n    yield [2.0]\n")
+    with pytest.raises(InputError, match="sample 1 is object"):
+        len(load_dataset("d.py:f", base=tmp_path))
+
+
+def test_values_beyond_the_models_type_are_refused_with_the_sample(tmp_path: Path) -> None:
+    np.save(tmp_path / "d.npy", np.array([[1.0], [1e300]]))
+    data = load_dataset(str(tmp_path / "d.npy")).match((an_input((1, 1)),))
+    with pytest.raises(InputError, match=r"Sample 1 .* do not fit float32"):
+        list(data.samples())
