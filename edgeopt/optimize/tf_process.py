@@ -30,7 +30,7 @@ def run_tensorflow(job: dict[str, Any], source: Path) -> dict[str, Any]:
         except ChildDied as error:
             raise _crashed(str(error), source) from error
     if "failed" in answer:
-        raise _explained(answer["failed"], answer["text"], source)
+        raise _explained(answer["failed"], answer["text"], source, answer.get("hint", ""))
     return answer
 
 
@@ -46,13 +46,13 @@ def _crashed(log: str, source: Path) -> ToolError:
     )
 
 
-def _explained(kind: str, text: str, source: Path) -> ModelError | ToolError:
+def _explained(kind: str, text: str, source: Path, hint: str = "") -> ModelError | ToolError:
     """TensorFlow's errors in terms of the model: the operations or layer that it names."""
     brief = re.sub(r"\s+", " ", text).strip()
     if kind == "missing":
         return ToolError(f"{source.name} needs {brief}.", "pip install 'edgeopt[tf]'")
     if kind == "model":
-        return ModelError(f"{source.name}: {brief}", "Export it with model.export(FOLDER).")
+        return ModelError(f"{source.name}: {brief}", hint)
     if "ERROR_NEEDS_FLEX_OPS" in text or "ERROR_NEEDS_CUSTOM_OPS" in text:
         named = re.findall(r"(?:Flex|Custom|Select) ops: ([^\n\\]+)", text)
         names = sorted({n.removeprefix("Flex") for part in named for n in re.findall(r"\w+", part)})

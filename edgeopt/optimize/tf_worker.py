@@ -23,30 +23,43 @@ __all__ = ["main"]
 
 _Order = tuple[list[str], list[str]]
 
+_FIXED_SIZE = "Rebuild it with a fixed size, such as keras.Input((224, 224, 3)), and save it again."
+_SIGNATURE = "Export it with model.export(FOLDER), or give tf.saved_model.save its signatures=."
 _KERAS_MODULES = ("keras", "tf_keras", "tensorflow", "builtins")
 
 
 class _CannotConvert(Exception):
-    """The model itself is the reason; the text says why."""
+    """The model itself is the reason; the text says why, `hint` what would help."""
+
+    def __init__(self, text: str, hint: str = "Export it with model.export(FOLDER).") -> None:
+        super().__init__(text)
+        self.hint = hint
+
+
+def _written(sides: list[int | None]) -> str:
+    return "x".join("?" if side is None else str(side) for side in sides)
 
 
 def _sides(shape: Any, batch: int, name: str) -> tuple[int, ...]:
     """The shape with the batch put in; any other open dimension is refused."""
     if shape is None:
-        raise _CannotConvert(f"the input {name} has no known rank.")
+        raise _CannotConvert(f"the input {name} has no known rank.", _FIXED_SIZE)
     sides = list(shape)
     if not sides:
         return ()
     open_sides = [i for i, side in enumerate(sides) if side is None]
     if any(i > 0 for i in open_sides):
         raise _CannotConvert(
-            f"the input {name} has shape {tuple(sides)}: only the batch may be open. Rebuild it "
-            "with a fixed size."
+            f"the input {name} has shape {_written(sides)}: only the batch may be open.",
+            _FIXED_SIZE,
         )
     if open_sides:
         sides[0] = batch
     elif sides[0] != batch:
-        raise _CannotConvert(f"the batch of {name} is fixed to {sides[0]}; {batch} was asked for.")
+        raise _CannotConvert(
+            f"the batch of {name} is fixed to {sides[0]}; {batch} was asked for.",
+            f"Ask for it with --batch {sides[0]}, or build the model with an open batch.",
+        )
     return tuple(int(side) for side in sides)
 
 
@@ -104,9 +117,12 @@ def _from_savedmodel(source: str, batch: int, folder: str) -> _Order:
     loaded = tf.saved_model.load(source)
     names = list(loaded.signatures)
     if not names:
-        raise _CannotConvert("the SavedModel has no signature.")
+        raise _CannotConvert("the SavedModel has no signature.", _SIGNATURE)
     if "serving_default" not in names and len(names) > 1:
-        raise _CannotConvert(f"no serving_default among its signatures {', '.join(names)}.")
+        raise _CannotConvert(
+            f"no serving_default among its signatures {', '.join(names)}.",
+            "Export it again with the one to deploy as serving_default.",
+        )
     chosen = loaded.signatures["serving_default" if "serving_default" in names else names[0]]
     wanted = chosen.structured_input_signature[1]
     specs = {}
@@ -225,7 +241,7 @@ def main() -> None:
     except ImportError as error:
         answer = {"failed": "missing", "text": str(error)}
     except _CannotConvert as error:
-        answer = {"failed": "model", "text": str(error)}
+        answer = {"failed": "model", "text": str(error), "hint": error.hint}
     except Exception as error:  # noqa: BLE001 - TensorFlow raises anything; the parent explains it
         answer = {"failed": type(error).__name__, "text": str(error)}
     pipe.write(json.dumps(answer).encode() + b"\n")
