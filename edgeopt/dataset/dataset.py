@@ -43,6 +43,15 @@ class Dataset:
     names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.preprocess.empty or isinstance(self.source, Images):
+            return
+        if len(self.source.take(0)) > 1:
+            raise InputError(
+                f"{self.spec} has several arrays a sample: --preprocess cannot say for which.",
+                "Store the arrays as the model takes them, or use MODULE:FUNCTION.",
+            )
+
     def __len__(self) -> int:
         """How many samples there are (a function's are drawn to the end to know)."""
         return len(self.source)
@@ -100,11 +109,15 @@ class Dataset:
 
         Raises InputError when shapes, types or names cannot be brought together.
         """
-        from edgeopt.dataset.fitting import fit_inputs
+        from edgeopt.dataset.fitting import fit_inputs, plain_name
 
-        order, fits, notes = fit_inputs(self, tuple(inputs))
+        source = self.source
+        if isinstance(source, Arrays):
+            source = source.named([plain_name(t.name) for t in inputs])
+        chosen = replace(self, source=source)
+        order, fits, notes = fit_inputs(chosen, tuple(inputs))
         notes = tuple(dict.fromkeys((*self.notes, *notes)))
-        return replace(self, order=order, fits=fits, notes=notes)
+        return replace(chosen, order=order, fits=fits, notes=notes)
 
     def in_order_of(self, names: Iterable[str]) -> Dataset:
         """Arrays that come by position take the names of these inputs, those of the model as its
@@ -147,12 +160,6 @@ def load_dataset(
     """
     source = _source(spec, base or Path.cwd())
     steps = preprocess or Preprocess()
-    several = not isinstance(source, Images) and len(source.take(0)) > 1
-    if several and not steps.empty:
-        raise InputError(
-            f"{spec} has several arrays a sample: --preprocess cannot say which it is for.",
-            "Store the arrays as the model takes them, or use MODULE:FUNCTION.",
-        )
     return Dataset(spec=spec, source=source, preprocess=steps)
 
 

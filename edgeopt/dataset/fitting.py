@@ -67,7 +67,9 @@ def _order(data: Dataset, inputs: tuple[Tensor, ...], arrays: int) -> tuple[int,
         raise InputError(
             f"{data.spec} has {arrays} array{'s' * (arrays > 1)} a sample{listed}, the model takes "
             f"{len(inputs)}: {', '.join(plain_name(t.name) for t in inputs)}.",
-            "Name the arrays (NAME.npz:X,Y), or yield one array per input.",
+            "Store an array per input in the .npz, under the input's name, or yield one per input."
+            if len(inputs) > 1
+            else "Name the array (NAME.npz:X), or yield one array a sample.",
         )
     names = data.source.names or data.names
     if len(names) != arrays:

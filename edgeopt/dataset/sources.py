@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from copy import copy
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -142,6 +143,7 @@ class Arrays:
 
     def __init__(self, file: Path, wanted: tuple[str, ...] = ()) -> None:
         self.file, self.kind = file, file.suffix.lower().lstrip(".")
+        self._wanted = wanted
         self._loaded: dict[str, NDArray[Any]] = {}
         self._y: str | None = None
         self.names: tuple[str, ...] = ()
@@ -172,6 +174,20 @@ class Arrays:
             f"{self.file} has no array named 'x'.",
             f"{listed} Name the arrays: --calibration {self.file.name}:X or {self.file.name}:X,Y.",
         )
+
+    def named(self, names: Sequence[str]) -> Arrays:
+        """The same file, one array for each of a model's several inputs when it has them all: then
+        "x" and "y" are names like others. This very set otherwise, or when the user chose."""
+        if self.kind == "npy" or self._wanted or len(names) < 2:
+            return self
+        present = self._present()
+        if self.names == tuple(names) or any(name not in present for name in names):
+            return self
+        chosen = copy(self)
+        chosen.names = chosen._x = tuple(names)
+        chosen._y = "y" if "y" in present and "y" not in names else None
+        chosen._check()
+        return chosen
 
     def _present(self) -> list[str]:
         import zipfile
@@ -234,6 +250,11 @@ class Arrays:
             if array.ndim == 0 or len(array) == 0:
                 raise InputError(
                     f"The {label} is empty.", "Give at least 10 samples; 100 are better."
+                )
+            if len(array) != len(self):
+                raise InputError(
+                    f"{self.file} has {len(self)} samples in {self._x[0]!r} but {len(array)} in "
+                    f"{name!r}."
                 )
         if self._y is not None:
             y = self._array(self._y)

@@ -318,3 +318,18 @@ def test_values_beyond_the_models_type_are_refused_with_the_sample(tmp_path: Pat
     data = load_dataset(str(tmp_path / "d.npy")).match((an_input((1, 1)),))
     with pytest.raises(InputError, match=r"Sample 1 .* do not fit float32"):
         list(data.samples())
+
+
+def test_arrays_named_as_the_inputs_are_taken_even_if_one_is_called_x(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=np.full((2, 3), 7.0), k=np.full(2, 5.0), y=np.array([1, 0]))
+    inputs = (an_input((), name="serving_default_k:0"), an_input((1, 3), name="x"))
+    data = load_dataset(str(tmp_path / "d.npz")).match(inputs)
+    assert [s.tolist() for s in next(data.samples())] == [5.0, [7.0, 7.0, 7.0]]
+    assert data.labels is not None and data.labels.tolist() == [1, 0]
+
+
+def test_inputs_with_different_numbers_of_samples_are_refused(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", x=np.zeros((2, 3)), k=np.zeros((3, 1)))
+    data = load_dataset(str(tmp_path / "d.npz"))
+    with pytest.raises(InputError, match=r"2 samples in 'x' but 3 in 'k'"):
+        data.match((an_input((1, 3), name="x"), an_input((1, 1), name="k")))
