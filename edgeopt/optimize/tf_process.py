@@ -13,6 +13,7 @@ from edgeopt.optimize.child import Child, ChildDied
 __all__ = ["run_tensorflow"]
 
 _WORKER = "edgeopt.optimize.tf_worker"
+_OTHER_FLOATS = {"f64": "float64", "f16": "float16", "bf16": "bfloat16"}
 
 
 def run_tensorflow(job: dict[str, Any], source: Path) -> dict[str, Any]:
@@ -46,9 +47,18 @@ def _crashed(log: str, source: Path) -> ToolError:
     )
 
 
+def _replacing(text: str) -> str:
+    """What to do about operations that need TensorFlow: often it is their type, not their kind."""
+    details = text.partition("Details:")[2].partition("note:")[0]
+    wide = {name for code, name in _OTHER_FLOATS.items() if f"x{code}>" in details}
+    if wide:
+        return f"The model computes in {', '.join(sorted(wide))}: build it in float32 instead."
+    return "Replace them in the model with TensorFlow Lite operations, then export it again."
+
+
 def _explained(kind: str, text: str, source: Path, hint: str = "") -> ModelError | ToolError:
     """TensorFlow's errors in terms of the model: the operations or layer that it names."""
-    brief = re.sub(r"\s+", " ", text).strip()
+    brief = re.sub(r"\s+", " ", re.sub(r"\x1b\[\d*m", "", text)).strip()
     if kind == "missing":
         return ToolError(f"{source.name} needs {brief}.", "pip install 'edgeopt[tf]'")
     if kind == "model":
@@ -59,8 +69,13 @@ def _explained(kind: str, text: str, source: Path, hint: str = "") -> ModelError
         return ModelError(
             f"{source.name} uses operations that TensorFlow Lite does not have: "
             f"{', '.join(names) or 'see details'}.",
-            "Replace them in the model with TensorFlow Lite operations, then export it again.",
+            _replacing(text),
             details={"operations": names, "log": text[-4000:]},
+        )
+    if scope := re.search(r"'([^']*)' is not a valid scope name", text):
+        return ModelError(
+            f"{source.name} has a layer named {scope[1]!r}, which TensorFlow does not take.",
+            "Name it with letters, digits and _ . - only, and save the model again.",
         )
     unsupported = re.findall(r"not yet supported for op: '(\w+)'", text)
     if unsupported:

@@ -134,3 +134,18 @@ def test_running_out_of_memory_is_the_machines_matter() -> None:
     assert "memory" in killed.hint
     request = ConversionRequest(scheme="int8")
     assert _beyond_both(killed, Path("big.keras"), request, "") is killed
+
+
+def test_a_layer_name_that_tensorflow_refuses_is_told() -> None:
+    text = "\x1b[1m'my layer' is not a valid scope name. It has to match\x1b[0m"
+    error = _explained("ValueError", text, Path("m.keras"))
+    assert "'my layer'" in error.message and "letters" in error.hint
+
+
+def test_a_float64_model_is_told_its_type() -> None:
+    text = (
+        "ERROR_NEEDS_FLEX_OPS\nTF Select ops: MatMul\nDetails:\n"
+        "tf.MatMul(tensor<1x6xf64>, tensor<6x3xf64>) -> (tensor<1x3xf64>)\n"
+    )
+    error = _explained("ConverterError", text, Path("m.keras"))
+    assert "MatMul" in error.message and "float64" in error.hint
