@@ -151,7 +151,7 @@ def load_runtime(names: list[str]) -> Any:
             return name, version_of(name), module
         except Exception as error:  # a wheel for another numpy or CPU fails in many ways
             tried[name] = type(error).__name__ + ": " + str(error)
-    raise AgentError("no_runtime", "no runtime imports", tried=tried, python=sys.executable)
+    raise AgentError("no_runtime", "none imports", tried=tried, python=platform.python_version())
 
 
 def version_of(name: str) -> Any:

@@ -18,6 +18,8 @@ _TYPES = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "float16": 
 _TYPES.update({"uint32": 4, "float32": 4, "int64": 8, "uint64": 8, "float64": 8, "complex64": 8})
 _MAX_NS = 10**16  # 115 days: no clock of ours runs so long
 _CLOCK_SLACK_NS = 1_000_000_000
+_MAX_LINE_BYTES = 32 << 20  # a million runs are a line of 20 MB
+_MAX_NOISE_BYTES = 1 << 20  # a greeting is passed over, a flood is not
 
 
 @dataclass
@@ -28,21 +30,48 @@ class Listener:
     stage: str = "start"
     runtime: str = ""
     lines: dict[str, dict[str, Any]] = field(default_factory=dict)
-    _rest: bytes = b""
+    noise: bytes = b""  # the beginning of what was passed over
+    _rest: bytearray = field(default_factory=bytearray)
+    _noise_bytes: int = 0
 
     def feed(self, chunk: bytes) -> None:
-        """A raw chunk of stdout. Lines that are not JSON objects of ours are passed over."""
-        *whole, self._rest = (self._rest + chunk).split(b"\n")
-        for line in whole:
-            self._take(line)
+        """A raw chunk of stdout. Lines that are not JSON objects of ours are passed over.
+
+        Raises DeviceError for a flood of them, or of a line that does not end.
+        """
+        first, *more = chunk.split(b"\n")
+        self._rest += first
+        if len(self._rest) > _MAX_LINE_BYTES:
+            self._flood()
+        for part in more:
+            self._take(bytes(self._rest))
+            self._rest = bytearray(part)
 
     def _take(self, line: bytes) -> None:
         try:
             message = json.loads(line, parse_constant=_no_constant)
         except (ValueError, RecursionError):
-            return
+            return self._pass_over(line)
         if not isinstance(message, dict) or not isinstance(message.get("event"), str):
-            return
+            return self._pass_over(line)
+        self._heed(message)
+        return None
+
+    def _pass_over(self, line: bytes) -> None:
+        self.noise = (self.noise + line[:200] + b"\n")[:200]
+        self._noise_bytes += len(line) + 1
+        if self._noise_bytes > _MAX_NOISE_BYTES:
+            self._flood()
+
+    def _flood(self) -> NoReturn:
+        said = " ".join(clean_text(self.noise.decode(errors="replace"), 80).split())
+        said = said or "a line without an end"
+        raise DeviceError(
+            f"The device prints without end where the agent's answer should be: {said}.",
+            "Is the Python named for it one? See --device-python, and `python` in devices.toml.",
+        )
+
+    def _heed(self, message: dict[str, Any]) -> None:
         event = message["event"]
         if event == "stage":
             self.stage = clean_text(str(message.get("stage")), 40)
@@ -220,7 +249,7 @@ def _whole(value: Any, low: int, high: int) -> bool:
 
 
 def plain(value: Any, depth: int) -> Any:
-    """Plain JSON with its text made safe; what is nested deeper than we ever send is dropped."""
+    """Plain JSON with its text made safe; what is larger or deeper than we ever send is dropped."""
     if isinstance(value, str):
         return clean_text(value, 500)
     if isinstance(value, list):
@@ -228,6 +257,8 @@ def plain(value: Any, depth: int) -> Any:
     if isinstance(value, dict):
         pairs = list(value.items())[:4096]
         return {clean_text(k, 100): plain(v, depth - 1) for k, v in pairs} if depth else None
+    if isinstance(value, (int, float)) and not abs(value) < 1 << 63:  # nor inf, which 1e999 is
+        return None
     return value
 
 

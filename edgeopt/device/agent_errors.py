@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from edgeopt.device.device import Device
@@ -80,11 +81,14 @@ def _load(name: str, text: str) -> EdgeoptError:
 
 def _no_runtime(message: dict[str, Any], device: Device, python: str) -> DeviceError:
     facts = message.get("facts")
-    tried = facts.get("tried", {}) if isinstance(facts, dict) else {}
+    facts = facts if isinstance(facts, dict) else {}
+    tried = facts.get("tried")
+    tried = tried if isinstance(tried, dict) else {}
     said = "; ".join(f"{k}: {clean_text(str(v), 100)}" for k, v in list(tried.items())[:5])
     arch = device.facts().get("arch")
-    package = "ai-edge-litert"
-    if arch in ("armv7l", "armv6l"):  # there is no 32-bit wheel of ai-edge-litert
+    version = re.match(r"3\.(\d+)\.", str(facts.get("python")))
+    package = "ai-edge-litert"  # no wheel of it is for 32 bit, or for a Python before 3.9
+    if arch in ("armv7l", "armv6l") or (version and int(version[1]) < 9):
         package = "tflite-runtime 'numpy<2'"
     return DeviceError(
         f"{device.transport.name} has no runtime that {python} could import ({said}).",
@@ -95,16 +99,28 @@ def _no_runtime(message: dict[str, Any], device: Device, python: str) -> DeviceE
 
 
 def crash(
-    exit_code: int, stderr: bytes, *, name: str, python: str, stage: str, accelerator: str
+    exit_code: int,
+    stderr: bytes,
+    *,
+    name: str,
+    python: str,
+    stage: str,
+    accelerator: str,
+    noise: bytes = b"",
 ) -> DeviceError:
-    """The error for an agent that ended without an answer."""
-    said = tail(stderr)
+    """The error for an agent that ended without an answer; `noise` is what else it printed."""
+    said = tail(stderr) or " ".join(clean_text(noise.decode(errors="replace"), 80).split())
     words = f" It said: {said}." if said else ""
     if exit_code in (126, 127):
         return DeviceError(
             f"{name} cannot run {python}.{words}",
             "Install Python 3.7 or later there, or name it with --device-python (`python` in"
             " devices.toml).",
+        )
+    if exit_code == 0:
+        return DeviceError(
+            f"{python} on {name} ended without an answer.{words}",
+            "It must be a Python 3.7 or later: see --device-python, `python` in devices.toml.",
         )
     what, hint = _SIGNALS.get(exit_code, (f"exit code {exit_code}", ""))
     if exit_code == 139 and accelerator == "edgetpu":

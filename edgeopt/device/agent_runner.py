@@ -225,6 +225,7 @@ def _failure(device: Device, done: Completed, listener: Listener, accelerator: s
         python=_python(device),
         stage=f"{listener.stage} ({listener.runtime})" if listener.runtime else listener.stage,
         accelerator=accelerator,
+        noise=listener.noise,
     )
 
 

@@ -8,6 +8,8 @@ from typing import Any
 
 __all__ = ["changed_conditions"]
 
+_HOLD_THE_CLOCK = {"performance", "userspace"}
+_CLOCK_FELL = 0.9  # turbo steps are smaller; a thermal limit of a Pi 4 or 5 is a third or more
 # Raspberry Pi firmware, `vcgencmd get_throttled`: bits 0 to 3 are now, 16 to 19 since boot.
 _PI_BITS = {
     0: "under-voltage",
@@ -47,9 +49,28 @@ def _cpu(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
         old, new = before.get(key), after.get(key)
         if isinstance(old, list) and isinstance(new, list) and old != new:
             yield f"{text} from {_spread(old)} to {_spread(new)}"
+    yield from _clock(before, after)
     old, new = before.get("throttle_count"), after.get("throttle_count")
     if isinstance(old, list) and isinstance(new, list) and old != new:
         yield "the processor throttled (core_throttle_count rose)"
+
+
+def _clock(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    """A clock that the governor holds still, and that fell: something else slowed it.
+
+    Of all cores the fastest counts: idle ones may be parked at any frequency. Under a governor that
+    follows the load, two readings say nothing.
+    """
+    governors = before.get("governor")
+    if not isinstance(governors, list) or not {*map(str, governors)} <= _HOLD_THE_CLOCK:
+        return
+    fastest = [
+        max((khz for khz in said if isinstance(khz, int)), default=0)
+        for said in (r.get("frequency_khz") for r in (before, after))
+        if isinstance(said, list)
+    ]
+    if governors and len(fastest) == 2 and 0 < fastest[1] < _CLOCK_FELL * fastest[0]:
+        yield f"the clock fell from {fastest[0]} to {fastest[1]} kHz under a governor that holds it"
 
 
 def _spread(values: list[Any]) -> str:
@@ -63,7 +84,8 @@ def _cooling(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[st
     for name, state in new.items():
         kind = name.lower()
         slows = "cpu" in kind or "processor" in kind  # a fan that spins up slows nothing
-        if slows and isinstance(state, int) and state > int(old.get(name) or 0):
+        was = old.get(name, 0)
+        if slows and isinstance(state, int) and isinstance(was, int) and state > was:
             yield f"the kernel slowed the processor to cool it ({name}: {state})"
 
 

@@ -252,18 +252,18 @@ class _Feeding:
         while True:
             moved = self._drain() | self._fill()
             now = time.monotonic()
-            if moved:
-                continue
-            if self.channel.exit_status_ready():
+            if not moved and self.channel.exit_status_ready():
                 ended_at = ended_at or now
                 if self.channel.eof_received or now > ended_at + _AFTER_EXIT_S:
-                    self._drain()
+                    while self._drain() and time.monotonic() < deadline:
+                        pass
                     status = self.channel.recv_exit_status()
                     self.command.exit_code = status if status >= 0 else None
                     return
             if now > deadline:
                 raise deadline_passed(self.command.name, self.command.argv, self.timeout_s)
-            _wait_readable(self.channel, min(_POLL_S, max(0.0, deadline - now)))
+            if not moved:
+                _wait_readable(self.channel, min(_POLL_S, max(0.0, deadline - now)))
 
     def _drain(self) -> bool:
         moved = False

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from edgeopt.device import Device, DeviceSpec, connect
-from edgeopt.device.agent_answer import Listener, checked
+from edgeopt.device.agent_answer import Listener, checked, plain
 from edgeopt.device.conditions import changed_conditions
 from edgeopt.device.doctor import doctor
 from edgeopt.device.edgetpu_state import parse_state
@@ -119,6 +119,22 @@ def test_an_unkept_run_leaves_nothing_also_after_a_failure(tmp_path: Path) -> No
 def test_no_runtime_says_what_to_install(tmp_path: Path) -> None:
     found = failure(with_double(tmp_path, "raise ImportError('double')"), request())
     assert isinstance(found, DeviceError) and "pip install" in found.hint
+
+
+@pytest.mark.parametrize(("version", "package"), [("3.8.10", "tflite-runtime"), ("3.12.1", "ai-")])
+def test_the_runtime_to_install_is_one_that_has_a_wheel_for_that_python(
+    tmp_path: Path, version: str, package: str
+) -> None:
+    body = f"import platform\nplatform.python_version = lambda: {version!r}\nraise ImportError"
+    found = failure(with_double(tmp_path, body), request())
+    assert f"pip install {package}" in found.hint
+
+
+def test_a_program_that_is_no_python_is_named_as_such(tmp_path: Path) -> None:
+    with connect(DeviceSpec(name="b", kind="local", workdir=str(tmp_path), python="echo")) as other:
+        found = failure(other, request())
+    assert "echo on local ended without an answer" in found.message
+    assert "--device-python" in found.hint
 
 
 def test_a_crash_is_named_with_its_signal_and_stage(tmp_path: Path) -> None:
@@ -325,6 +341,19 @@ def test_text_from_a_device_cannot_steer_the_terminal() -> None:
     assert "\x1b" not in json.dumps([answer.runtime_version, answer.facts], ensure_ascii=False)
 
 
+@pytest.mark.parametrize("chunk", [b"y\n" * 30_000, b"x" * 60_000, b"[" * 60_000 + b"\n"])
+def test_a_flood_instead_of_an_answer_is_ended_soon(chunk: bytes) -> None:
+    listener = Listener()
+    with pytest.raises(DeviceError, match="prints without end"):
+        for _ in range(1000):  # 60 MB
+            listener.feed(chunk)
+
+
+def test_numbers_that_no_board_sends_do_not_reach_the_report() -> None:
+    message = json.loads('{"load": 1e999, "bits": ' + "9" * 400 + ', "fine": [1, 2.5, true]}')
+    assert plain(message, 6) == {"load": None, "bits": None, "fine": [1, 2.5, True]}
+
+
 def test_garbage_between_the_lines_is_passed_over() -> None:
     listener = Listener()
     lines = [b"INFO: created delegate", b"[1,", b"[" * 100_000, b"\xff\xfe", b'{"event": 5}']
@@ -345,6 +374,11 @@ def test_garbage_between_the_lines_is_passed_over() -> None:
         ({"limit_frequency_khz": [9]}, {"limit_frequency_khz": [5]}, "frequency limit"),
         ({"throttle_count": [1]}, {"throttle_count": [2]}, "throttled"),
         ({"cooling": {"d0 cpufreq-cpu0": 0}}, {"cooling": {"d0 cpufreq-cpu0": 2}}, "slowed"),
+        (
+            {"governor": ["performance"] * 2, "frequency_khz": [1_800_000, None]},
+            {"governor": ["performance"] * 2, "frequency_khz": [600_000, 1_000_000]},
+            "clock fell from 1800000 to 1000000 kHz",
+        ),
         ({}, {"apex_temperature_millic": 86000, "apex_trip_millic": 85000}, "Edge TPU"),
     ],
 )
@@ -358,6 +392,14 @@ def test_a_board_that_stayed_as_it_was_or_says_nothing_does_not() -> None:
     old = {"throttled_bits": 0x50000, "governor": ["a"], "cooling": {"d0 pwm-fan": 0}}
     assert changed_conditions(old, {**old, "cooling": {"d0 pwm-fan": 3}}) == ()
     assert changed_conditions({}, {"throttled_bits": None}) == ()
+    follows = {"governor": ["ondemand"], "frequency_khz": [1_800_000]}
+    assert changed_conditions(follows, {**follows, "frequency_khz": [600_000]}) == ()
+
+
+def test_readings_of_a_wrong_kind_give_no_reason_and_no_bug() -> None:
+    old = {"cooling": {"cpu": "x"}, "governor": 5, "frequency_khz": {"a": 1}, "throttled_bits": "a"}
+    new = {"cooling": {"cpu": 3}, "governor": [5], "frequency_khz": [1], "throttled_bits": 1}
+    assert changed_conditions(old, new) == ()
 
 
 @pytest.mark.parametrize(
