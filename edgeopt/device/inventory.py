@@ -53,7 +53,9 @@ class DeviceSpec:
             raise InputError(f"{self.name} has no host.", "Write ssh://user@host[:port].")
         if self.kind == "adb" and not self.serial:
             raise InputError(f"{self.name} has no serial.", "Write adb://SERIAL.")
-        if self.workdir is not None and not self.workdir.strip("/ ~."):
+        text = self.workdir or ""
+        other_home = text.startswith("~") and not text.startswith("~/")
+        if self.workdir is not None and (other_home or not self.workdir.strip("/ ~.")):
             raise InputError(
                 f"{self.workdir!r} cannot be the work folder of {self.name}.",
                 "Name a folder of its own, such as ~/.cache/edgeopt.",

@@ -9,6 +9,7 @@ from edgeopt import registry
 from edgeopt.device.device import Device, connect
 from edgeopt.device.inventory import DeviceSpec
 from edgeopt.device.run import RunRequest, RunResult
+from edgeopt.errors import DeviceError
 from edgeopt.progress import Progress, Silent
 
 __all__ = ["clean", "host_outputs", "run"]
@@ -43,8 +44,15 @@ def host_outputs(request: RunRequest, progress: Progress | None = None) -> RunRe
         wanted = replace(
             request, accelerator="cpu", runs=0, warmup=0, want_outputs=True, options={}
         )
-        with connect(spec) as host:
-            return run(host, wanted, progress or Silent(), _DEFAULT_RUNTIME)
+        try:
+            with connect(spec) as host:
+                return run(host, wanted, progress or Silent(), _DEFAULT_RUNTIME)
+        except DeviceError as error:
+            raise DeviceError(
+                f"The reference run on this machine, not the device, failed: {error.message}",
+                f"{error.hint} Its folder is made in TMPDIR ({tempfile.gettempdir()}).",
+                details=error.details,
+            ) from error
 
 
 def clean(device: Device) -> int:

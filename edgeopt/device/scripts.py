@@ -107,9 +107,9 @@ REMOVE = r"""cd "$1" 2>/dev/null || exit 0
 shift; for e do rm -rf "./$e" || exit 16; done"""
 
 # $1 root, $2 the session's list of what it uses, $3 what it still uses, then the names to remove;
-# then the folder itself, as far as it is empty. What another session lists stays: it lists before it
-# looks, and here an entry is moved away before the lists are read, so one of the two always sees the
-# other. The lock goes with the last entry: whoever else runs here has a list of his own.
+# then the folder itself, as far as it is empty. What another session lists stays: it lists before
+# it looks, and here an entry is moved away before the lists are read, so that one of the two always
+# sees the other. The lock goes with the last entry: whoever else runs here has a list of his own.
 DISCARD = (
     _PRELUDE
     + r"""r=$1; uses=$2; still=$3; cd "$r" 2>/dev/null || exit 0

@@ -199,8 +199,8 @@ class Workspace:
         have = ["have"] in words
         if not have and "free" in numbers and size > numbers["free"] * 1024:
             raise DeviceError(
-                f"{self.transport.name} has {numbers['free'] // 1024} MB free for"
-                f" {self._root}; this push needs {size / 2**20:.0f} MB.",
+                f"{self.transport.name} has {_size(numbers['free'] * 1024)} free for {self._root};"
+                f" this push needs {_size(size)}.",
                 "Free some space there, or give a workdir on another file system.",
             )
         return have
@@ -283,6 +283,12 @@ class Workspace:
         root = self._root or self._wanted_root
         said = f": {said}" if said else ""
         raise DeviceError(f"{self.transport.name} {what.format(root=root)}{said}.", hint)
+
+
+def _size(size_bytes: int) -> str:
+    return (
+        f"{size_bytes / 1e6:.0f} MB" if size_bytes >= 10_000_000 else f"{size_bytes / 1e3:.0f} kB"
+    )
 
 
 def _hashing_s(size_bytes: int) -> float:
