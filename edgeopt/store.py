@@ -7,11 +7,13 @@ its sidecar is thrown away. Measurements are never stored.
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -26,6 +28,7 @@ __all__ = ["Entry", "Store", "publish", "scratch"]
 
 _SIDECAR = "entry.json"
 _LIMIT_BYTES = 10 << 30
+_ABANDONED_S = 2 * 86_400  # no conversion takes so long
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +84,8 @@ class Store:
         """
         if found := self.get(key):
             return found
-        with scratch(self.root) as folder:
+        self._sweep()
+        with scratch(self.root) as folder, self._full_disk_explained():
             path = folder / name
             meta = dict(make(path))
             sidecar = {"name": name, "sha256": hash_path(path), "meta": meta}
@@ -98,6 +102,26 @@ class Store:
                 f"The cache {self.root} loses what is written to it.", "Check the disk."
             )
         return Entry(path=found.path, meta=found.meta, fresh=True)
+
+    def _sweep(self) -> None:
+        """Remove the temporary folders of processes that were killed: those nobody has touched."""
+        for folder in self.root.glob(".edgeopt-*"):
+            with suppress(OSError):
+                if time.time() - folder.stat().st_mtime > _ABANDONED_S:
+                    shutil.rmtree(folder)
+
+    @contextmanager
+    def _full_disk_explained(self) -> Iterator[None]:
+        """Whoever wrote there: a full disk under the cache is the user's to empty."""
+        try:
+            yield
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+                raise
+            raise InputError(
+                f"The cache {self.root} cannot be written: {error.strerror}.",
+                "Free some space or give another folder with EDGEOPT_CACHE.",
+            ) from error
 
     def _evict(self, keep: str) -> None:
         """Remove the entries unused for longest until the rest fits the limit."""

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import multiprocessing
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -115,3 +117,25 @@ def test_scratch_is_private_and_gone_afterwards(tmp_path: Path) -> None:
         (folder / "x").write_text(json.dumps({}))
         assert folder.stat().st_mode & 0o777 == 0o700
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_full_disk_under_the_cache_is_told_and_leaves_nothing(tmp_path: Path) -> None:
+    def make(path: Path) -> dict[str, object]:
+        path.write_bytes(b"half")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    store = Store(tmp_path)
+    with pytest.raises(InputError, match="cannot be written: No space left"):
+        store.build("a" * 64, "x", make)
+    assert list(store.root.iterdir()) == []
+
+
+def test_what_a_killed_process_left_in_the_cache_goes_in_time(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    old, new = (store.root / f".edgeopt-{name}" for name in ("old", "new"))
+    for folder in (old, new):
+        folder.mkdir(parents=True)
+    days_ago = time.time() - 3 * 86_400
+    os.utime(old, (days_ago, days_ago))
+    store.build("a" * 64, "x", lambda path: {} if path.write_bytes(b"y") else {})
+    assert new.exists() and not old.exists()
