@@ -226,6 +226,7 @@ def test_only_entries_of_the_folder_can_be_removed(space: Workspace, root: Path)
             space.remove(path)
 
 
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="whether it runs is read in /proc")
 def test_a_local_command_is_killed_with_its_children_at_the_deadline(tmp_path: Path) -> None:
     transport = connect(DeviceSpec(name="local", kind="local"), 5)
     argv = ["sh", "-c", f"sleep 41.5 & echo $! >{tmp_path}/pid; wait"]
