@@ -14,7 +14,7 @@ from typing import Any
 from edgeopt.dataset import Dataset
 from edgeopt.errors import EdgeoptError, InputError, ModelError, ToolError
 from edgeopt.facts import ModelFacts, Operator
-from edgeopt.optimize.checks import float_left, heavy_floats, partly_quantized
+from edgeopt.optimize.checks import float_left, heavy_floats
 from edgeopt.optimize.float_model import installed, staged, to_float
 from edgeopt.optimize.recipes import ConversionRequest
 from edgeopt.progress import Progress
@@ -97,7 +97,7 @@ def quantize(
     from edgeopt.model import read
 
     facts = read(float_path)
-    if partly_quantized(facts) and request.scheme != "float32":
+    if facts.weights_reduced and request.scheme != "float32":
         raise ModelError(
             f"{float_path.name} is already quantized: it cannot become {request.scheme}.",
             "Give the float model that it was made from.",
@@ -237,7 +237,7 @@ class _Job:
         from edgeopt.model import probe
         from edgeopt.model.edit import inline_buffers
         from edgeopt.model.edit_io import with_io
-        from edgeopt.optimize.legacy import lower_versions
+        from edgeopt.optimize.legacy import lower_versions, raise_versions
 
         data = self.result.read_bytes()
         if self.request.scheme == "int8":
@@ -245,7 +245,7 @@ class _Job:
         if self.request.legacy_ops or len(data) < _INLINE_BYTES:
             data = inline_buffers(data)
         if self.request.legacy_ops:
-            data, changes = lower_versions(data)
+            data, changes = lower_versions(raise_versions(data))
             self.notes += changes
         self.result.write_bytes(data)
         self.progress.stage("Checking that the result runs")

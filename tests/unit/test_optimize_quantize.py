@@ -17,9 +17,11 @@ from edgeopt.dataset import Dataset, Preprocess, load_dataset
 from edgeopt.errors import InputError, ModelError
 from edgeopt.model import read
 from edgeopt.optimize import ConversionRequest, convert, quantize, to_float
-from edgeopt.optimize.legacy import lower_versions
+from edgeopt.optimize.legacy import lower_versions, raise_versions
 from edgeopt.paths import demo_dir
+from edgeopt.plan import make_plan
 from edgeopt.progress import Silent
+from edgeopt.target import load_target
 
 FLOAT = demo_dir() / "fashion.tflite"
 SCALED = Preprocess.parse("scale=1/255")
@@ -230,6 +232,29 @@ def test_float_operators_keep_their_versions() -> None:
     assert lower_versions(data) == (data, [])
 
 
+def test_int8_operators_have_the_versions_of_files_that_the_old_compiler_took(
+    tmp_path: Path, shared: Path
+) -> None:
+    """Float operators are of version 1, which does not mean int8."""
+    known = {
+        (op.op, op.version)
+        for name in (
+            "edgetpu/models/movenet_single_pose_lightning_ptq",
+            "models/kws_dscnn/ref_int8",
+        )
+        for op in read(shared / f"{name}.tflite").operators()
+    }
+    made = run(tmp_path, "int8", legacy_ops=True).path
+    written = {(op.op, op.version) for op in read(made).operators()}
+    assert {("CONV_2D", 3), ("DEPTHWISE_CONV_2D", 3), ("FULLY_CONNECTED", 4)} <= written
+    assert written - known - {("MEAN", 2)} == set()
+
+
+def test_float_operators_with_int8_weights_keep_their_versions(tmp_path: Path) -> None:
+    data = run(tmp_path, "dynamic_int8").path.read_bytes()
+    assert raise_versions(data) == data
+
+
 def test_an_int8_dense_layer_of_version_12_is_written_as_4(tmp_path: Path) -> None:
     def new(model: Any) -> None:
         for code in model.operatorCodes:
@@ -256,3 +281,15 @@ def test_a_model_that_diverged_is_refused_with_the_tensor(tmp_path: Path, value:
     with pytest.raises(ModelError, match=r"1 of 8 values of w, used by FULLY_CONNECTED #0"):
         to_float(tmp_path / "m.tflite", tmp_path / "out.tflite", progress=Silent())
     assert not (tmp_path / "out.tflite").exists()
+
+
+def test_smaller_weights_are_taken_as_they_are_or_not_at_all(tmp_path: Path) -> None:
+    facts = read(run(tmp_path, "float16").path)
+    assert facts.weights_reduced and not facts.quantized
+    plan = make_plan(facts, load_target("cpu"), has_calibration=False)
+    assert plan.scheme is None and "nothing to convert" in plan.reasons[0]
+    for scheme in ("int8", "float32"):
+        with pytest.raises(InputError, match="already quantized"):
+            make_plan(facts, load_target("cpu"), has_calibration=True, scheme=scheme)
+    with pytest.raises(ModelError, match="takes only int8"):
+        make_plan(facts, load_target("edgetpu"), has_calibration=True)
