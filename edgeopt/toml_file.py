@@ -85,7 +85,10 @@ class Section:
     def error(self, key: str | None, what: str, hint: str = "") -> InputError:
         """`FILE:LINE: KEY: what`; the caller raises it."""
         name = _dotted((*self._at, key) if key else self._at)
-        return InputError(f"{self.path}:{self.line(key)}: {name}{': ' if name else ''}{what}", hint)
+        said = not name or what.startswith((f"{name} ", f"{key} "))
+        return InputError(
+            f"{self.path}:{self.line(key)}: {'' if said else f'{name}: '}{what}", hint
+        )
 
     def names(self) -> list[str]:
         """The keys as written; for tables whose keys are data."""
@@ -168,9 +171,12 @@ class Section:
     def _one(self, key: str, kind: type[T], name: str, default: T | None) -> T:
         found = self.value(key)
         if found is None:
-            if default is None:
-                raise self.error(None, f"the key {key!r} is missing.", f"Add {key} = ({name}).")
-            return default
+            if default is not None:
+                return default
+            unread = [name for name in self._data if name not in self._asked]
+            if near := get_close_matches(key, unread, 1):
+                raise self.error(near[0], f"unknown key. Did you mean {key}?", f"Write {key}.")
+            raise self.error(None, f"the key {key!r} is missing.", f"Add {key} = ({name}).")
         if not isinstance(found, kind) or (kind is int and isinstance(found, bool)):
             raise self.error(key, f"must be {name}, not {found!r}.")
         return found

@@ -50,7 +50,7 @@ def check_compiled(
 def _nothing_mapped(block: ModelBlock, options: CompileOptions) -> ToolError:
     if options.min_runtime_version is not None:
         hint = (
-            f"min_runtime_version {options.min_runtime_version} does this to int8 models when it "
+            f"--min-runtime-version {options.min_runtime_version} does this to int8 models when it "
             "is 11 or lower (edgetpu issue 358): leave it out, or ask for 13 or 14."
         )
     else:
@@ -75,7 +75,7 @@ def _check_runtime(partitions: tuple[Partition, ...], options: CompileOptions) -
         raise ToolError(
             f"The compiled model needs Edge TPU runtime {needed}, and {limit} is what "
             + ("the device offers." if limit == offered else "was asked for."),
-            f"Update libedgetpu on the device, or compile with min_runtime_version {limit}.",
+            f"Update libedgetpu on the device, or compile with --min-runtime-version {limit}.",
         )
 
 

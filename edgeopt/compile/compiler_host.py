@@ -102,7 +102,7 @@ def _named(spec: str, origin: str) -> LocalHost:
     if path.is_dir():
         path = path / PROGRAM
     if not path.is_file():
-        raise ToolError(f"{origin} names {spec}, which is not there.", INSTALL_HINT)
+        raise ToolError(f"{origin} names {path}, which is not there.", INSTALL_HINT)
     if not os.access(path, os.X_OK):
         raise ToolError(
             f"{origin} names {path}, which is not executable.",

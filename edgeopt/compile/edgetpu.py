@@ -160,7 +160,7 @@ def _judged(
     if ended.timed_out:
         raise _tool_error(
             f"The Edge TPU compiler did not finish within {options.timeout_s:g} s and was ended.",
-            "Raise the compile timeout, or let it map fewer operations with search_delegate.",
+            "Raise --timeout, or let it map fewer operations with --search-delegate.",
             ended,
             log,
         )
@@ -172,7 +172,7 @@ def _judged(
     ):
         if found.fault == "model":
             raise ModelError(
-                found.message, f"{found.hint} Log: {log}", details=_details(ended, log)
+                found.message, f"{found.hint}\nLog: {log}", details=_details(ended, log)
             )
         raise _tool_error(found.message, found.hint, ended, log)
     raise _tool_error(_unexplained(ended, output, len(files)), "", ended, log)
@@ -200,7 +200,7 @@ def _details(ended: Execution, log: Path) -> dict[str, object]:
 def _tool_error(message: str, hint: str, ended: Execution, log: Path) -> ToolError:
     return ToolError(
         message,
-        f"{hint} Log: {log}".strip(),
+        f"{hint}\nLog: {log}".strip(),
         argv=ended.argv,
         returncode=ended.exit_code,
         log=log,

@@ -30,7 +30,7 @@ def compile_artifact(session: Session) -> None:
     try:
         entry = _entry(session, source, log)
     except (ToolError, ModelError) as error:
-        error.hint = f"{error.hint} The model that was reached is kept: {source.path}".strip()
+        error.hint = f"{error.hint}\nThe model that was reached is kept: {source.path}".strip()
         error.details["kept"] = str(source.path)
         raise
     if not entry.fresh:

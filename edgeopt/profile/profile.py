@@ -199,6 +199,15 @@ class HardwareProfile:
             found.append(
                 "weights.types, activations.types and weights.granularity must not be empty."
             )
+        known = self.runtime.operations
+        unknown = [f"operation {r.name}" for r in self.operations.values() if not r.custom]
+        unknown += [f"float.only {name}" for name in self.float_only]
+        found += [
+            f"{what} is no operation of {self.runtime.name} {self.runtime.version}."
+            f"{did_you_mean(what.split()[1], known)}"
+            for what in unknown
+            if what.split()[1] not in known
+        ]
         if self.requires_quantization and any(t in FLOATS for t in self.activation_types):
             found.append("activations.quantized is set, but activations.types allows float.")
         return found

@@ -267,7 +267,7 @@ def test_a_file_without_a_partition_is_a_failure(play: Play, models: Path) -> No
     }
     error = failure(play, **script, options={"min_runtime_version": 11})
     assert isinstance(error, ToolError) and "mapped no operation" in error.message
-    assert "min_runtime_version 11" in error.hint
+    assert "--min-runtime-version 11" in error.hint
     assert isinstance(failure(play, **script), ToolError)
 
 
@@ -313,7 +313,7 @@ def test_the_deadline_ends_the_compiler_and_its_children(play: Play, tmp_path: P
         options={"timeout_s": 1.5},
     )
     assert isinstance(error, ToolError) and "did not finish within 1.5 s" in error.message
-    assert "search_delegate" in error.hint and time.monotonic() - begin < 20
+    assert "--search-delegate" in error.hint and time.monotonic() - begin < 20
     assert not alive(int((tmp_path / "child").read_text()))
     assert not alive(json.loads((tmp_path / "seen.json").read_text())["pid"])
 
