@@ -142,3 +142,13 @@ class ModelFacts:
         return self.format == "tflite" and any(
             integer(op.inputs) and integer(op.outputs) for op in self.operators()
         )
+
+    @property
+    def weights_reduced(self) -> bool:
+        """True when weights or activations of a .tflite are float16 or quantized already (dynamic
+        range, float16, int8): what was lost cannot be had back, and no scheme applies on top."""
+        return self.format == "tflite" and any(
+            t.dtype == "float16"
+            or (t.dtype in ("int8", "uint8", "int16", "int4") and t.quantization is not None)
+            for t in self.tensors()
+        )

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from edgeopt.errors import InputError
+from edgeopt.errors import InputError, ModelError
 from edgeopt.facts import ModelFacts
 from edgeopt.profile import HardwareProfile
 from edgeopt.target import Target
@@ -54,7 +54,7 @@ def make_plan(
     that is missing, an I/O type that the scheme or the profile does not have.
     """
     profile = target.profile
-    if facts.quantized or profile.compiled(facts):
+    if facts.weights_reduced or facts.quantized or profile.compiled(facts):
         return _finished(facts, target, scheme, io)
     if scheme is None:
         chosen, reasons, rejected = _choose(profile, has_calibration)
@@ -89,7 +89,14 @@ def _finished(facts: ModelFacts, target: Target, scheme: str | None, io: str | N
     have = facts.inputs[0].dtype if facts.inputs else None
     compiled = target.profile.compiled(facts)
     state = f"compiled for {target.profile.name}" if compiled else "quantized"
-    if scheme not in (None, "int8") or (io is not None and io != have):
+    whole = bool(compiled) or facts.quantized
+    if not whole and NEEDS_CALIBRATION.issuperset(target.profile.preferred):
+        raise ModelError(
+            f"{facts.path.name} has smaller weights (float16 or dynamic range) and computes in "
+            f"float; {target.profile.name} takes only {_list(target.profile.preferred)}.",
+            "Give the float32 model that it was made from.",
+        )
+    if scheme not in (None, *(("int8",) if whole else ())) or (io is not None and io != have):
         asked = " and ".join(filter(None, [scheme and f"--scheme {scheme}", io and f"--io {io}"]))
         raise InputError(
             f"{facts.path.name} is already {state} ({have} input): {asked} cannot apply to it.",

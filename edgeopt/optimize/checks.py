@@ -13,7 +13,6 @@ __all__ = [
     "float_left",
     "heavy_floats",
     "open_inputs",
-    "partly_quantized",
 ]
 
 _VARIABLES = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"}
@@ -69,15 +68,6 @@ def open_inputs(facts: ModelFacts) -> list[str]:
         for t in facts.inputs
         if t.dynamic or any(side < 0 for side in t.signature or ())
     ]
-
-
-def partly_quantized(facts: ModelFacts) -> bool:
-    """True when some weights or activations were made smaller already, so that nothing more can."""
-    return any(
-        t.dtype == "float16"
-        or (t.dtype in ("int8", "uint8", "int16", "int4") and t.quantization is not None)
-        for t in facts.tensors()
-    )
 
 
 def float_left(facts: ModelFacts) -> list[Operator]:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from edgeopt.errors import InputError, ModelError
 from edgeopt.facts import ModelFacts
-from edgeopt.optimize.checks import check_finite, check_float, open_inputs, partly_quantized
+from edgeopt.optimize.checks import check_finite, check_float, open_inputs
 from edgeopt.progress import Progress
 
 __all__ = ["FloatModel", "installed", "staged", "to_float"]
@@ -97,7 +97,7 @@ def _from_tflite(
 
     data = source.read_bytes()
     done = FloatModel(path=output, source_format="tflite", already_quantized=True)
-    if partly_quantized(facts):
+    if facts.weights_reduced:
         result.write_bytes(data)
         return done
     before = [t.shape for t in facts.inputs]

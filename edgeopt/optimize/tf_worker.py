@@ -75,6 +75,7 @@ def _from_keras3(source: str, batch: int, folder: str) -> _Order:
     inputs = getattr(model, "inputs", None)
     if not inputs:
         raise _CannotConvert("a subclassed Keras model without declared inputs.")
+    _compute_in_float32(model)
 
     def spec(tensor: Any) -> Any:
         shape = _sides(tensor.shape, batch, tensor.name)
@@ -83,6 +84,14 @@ def _from_keras3(source: str, batch: int, folder: str) -> _Order:
     signature = [keras.tree.map_structure(spec, model.input)]
     model.export(folder, verbose=False, input_signature=signature)
     return [tensor.name for tensor in inputs], _numbered(len(model.outputs))
+
+
+def _compute_in_float32(model: Any) -> None:
+    """Mixed precision speeds up training; its weights are float32, and TensorFlow Lite computes in
+    that alone."""
+    for layer in model._flatten_layers():
+        if layer.dtype_policy.name.startswith("mixed_"):
+            layer.dtype_policy = "float32"
 
 
 def _from_keras2(source: str, batch: int, folder: str) -> _Order:

@@ -38,6 +38,13 @@ code = lambda v: [__import__('pathlib').Path('ran').touch(), v * 2][1]
 tf_keras.Model(i, tf_keras.layers.Lambda(code)(i)).save(f'{base}/lambda.h5')
 i = keras.Input((None, None, 3), name='any_size')
 keras.Model(i, layers.Conv2D(4, 3)(i)).save(f'{base}/open.keras')
+i, j = keras.Input((4,), name='zeta'), keras.Input((4,), name='alpha')
+outs = [layers.Dense(n, name=name)(layers.Subtract()([i, j]))
+        for n, name in ((5, 'zz'), (2, 'aa'), (3, 'mm'))]
+keras.Model([i, j], outs).save(f'{base}/several.keras')
+keras.config.set_dtype_policy('mixed_float16')
+i = keras.Input((4,))
+keras.Model(i, layers.Dense(3)(layers.Dense(8)(i))).save(f'{base}/mixed.keras')
 """
 
 
@@ -46,7 +53,8 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if importlib.util.find_spec("tensorflow") is None:
         pytest.skip("the tf extra is not installed")
     base = tmp_path_factory.mktemp("models")
-    done = subprocess.run([sys.executable, "-c", _MODELS, str(base)], capture_output=True)
+    command = [sys.executable, "-c", _MODELS, str(base)]
+    done = subprocess.run(command, capture_output=True, cwd=base)
     assert done.returncode == 0, done.stderr[-2000:].decode()
     return base
 
@@ -149,3 +157,17 @@ def test_a_float64_model_is_told_its_type() -> None:
     )
     error = _explained("ConverterError", text, Path("m.keras"))
     assert "MatMul" in error.message and "float64" in error.hint
+
+
+@needs_tensorflow
+def test_inputs_and_outputs_keep_the_authors_order(models: Path, tmp_path: Path) -> None:
+    made = to_float(models / "several.keras", tmp_path / "f.tflite", progress=Silent())
+    facts = read(made.path)
+    assert ["zeta" in t.name for t in facts.inputs] == [True, False]
+    assert [t.shape for t in facts.outputs] == [(1, 5), (1, 2), (1, 3)]
+
+
+@needs_tensorflow
+def test_a_model_of_mixed_precision_is_converted_in_float32(models: Path, tmp_path: Path) -> None:
+    made = to_float(models / "mixed.keras", tmp_path / "f.tflite", progress=Silent())
+    assert {t.dtype for t in read(made.path).tensors()} == {"float32"}
