@@ -137,5 +137,5 @@ def test_what_a_killed_process_left_in_the_cache_goes_in_time(tmp_path: Path) ->
         folder.mkdir(parents=True)
     days_ago = time.time() - 3 * 86_400
     os.utime(old, (days_ago, days_ago))
-    store.build("a" * 64, "x", lambda path: {} if path.write_bytes(b"y") else {})
+    store.build("a" * 64, "x", _make("y"))
     assert new.exists() and not old.exists()
