@@ -19,7 +19,7 @@ _TYPES.update({"uint32": 4, "float32": 4, "int64": 8, "uint64": 8, "float64": 8,
 _MAX_NS = 10**16  # 115 days: no clock of ours runs so long
 _CLOCK_SLACK_NS = 1_000_000_000
 _MAX_LINE_BYTES = 32 << 20  # a million runs are a line of 20 MB
-_MAX_NOISE_BYTES = 1 << 20  # a greeting is passed over, a flood is not
+_MAX_NOISE_BYTES = 1 << 18  # a greeting is passed over, a flood is not
 
 
 @dataclass
