@@ -55,7 +55,7 @@ def _feed_one(array: Array, tensor: Tensor) -> Array:
             f"of shape {tuple(shape)}.",
             "Check --preprocess (resize=...) and the arrays that were named.",
         )
-    return np.ascontiguousarray(value)
+    return np.asarray(value, order="C")  # ascontiguousarray would make a scalar an array of one
 
 
 def real_inputs(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:

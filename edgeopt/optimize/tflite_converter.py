@@ -57,7 +57,8 @@ def _store(
     for index, sample in enumerate(dataset.spread(request.samples)):
         for place, array in enumerate(sample):
             if index == 0:
-                shape = (count, request.batch, *array.shape)
+                batch = (request.batch,) if inputs[place].shape else ()  # a scalar has none
+                shape = (count, *batch, *array.shape)
                 maps.append(open_memmap(files[place], "w+", dtype=array.dtype, shape=shape))
             maps[place][index] = array
     for stored in maps:

@@ -57,3 +57,10 @@ def test_a_byte_for_a_float_model_is_a_value_for_its_quantized_one() -> None:
     (real,) = real_inputs((INT8,))
     assert (real.dtype, real.quantization) == ("float32", None)
     assert real_inputs((FLOAT,)) == (FLOAT,)
+
+
+def test_a_scalar_input_gets_a_scalar() -> None:
+    scalar = Tensor(index=0, name="k", dtype="float32", shape=())
+    (array,) = feed((np.float32(3),), (scalar,))
+    assert array.shape == ()
+    assert seeded_inputs((scalar,), 1)[0][0].shape == ()
