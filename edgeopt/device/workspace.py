@@ -63,6 +63,7 @@ class Workspace:
         self._uses = f"run-{self._tag}-uses"  # their list on the device, for other sessions
         self._unwanted: set[str] = set()  # entries to remove at the end
         self._over = False
+        self._lost = False  # a step got no answer: cleaning up would only wait once more
 
     @property
     def root(self) -> str:
@@ -159,11 +160,16 @@ class Workspace:
 
     def discard(self) -> None:
         """Remove what was put with `keep` False; the folder too when nothing else is in it."""
-        if self._unwanted:
+        if self._unwanted and not self._lost:
             self._release(self._used - self._unwanted)
 
     def close(self) -> None:
-        """Discard, let go of the rest, then remove the oldest entries beyond the limit."""
+        """Discard, let go of the rest, then remove the oldest entries beyond the limit.
+
+        On a link that no longer answers that is left to the next session's sweep.
+        """
+        if self._lost:
+            return
         if self._used:
             self._release(set())
         if self._over and self._root:
@@ -270,7 +276,11 @@ class Workspace:
         return answer
 
     def _script(self, script: str, *words: str, timeout_s: float = _STEP_S) -> Completed:
-        return self.transport.run(["sh", "-c", script, "edgeopt", *words], timeout_s=timeout_s)
+        try:
+            return self.transport.run(["sh", "-c", script, "edgeopt", *words], timeout_s=timeout_s)
+        except DeviceError:
+            self._lost = True
+            raise
 
     def _check(self, answer: Completed) -> None:
         """Turn a script's exit code and stderr into what happened to the device."""

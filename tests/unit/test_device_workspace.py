@@ -6,14 +6,16 @@ import hashlib
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from edgeopt.device import DeviceSpec, Workspace
 from edgeopt.device.leftovers import host_tag
 from edgeopt.device.local import LocalTransport, connect
+from edgeopt.device.transport import Completed
 from edgeopt.errors import DeviceError
 
 ODD = 'it\'s; rm -rf $HOME `x` "q"\nnew line'
@@ -173,6 +175,34 @@ def test_what_another_session_uses_is_neither_removed_nor_evicted(
     assert path.exists()
     second.close()
     assert not root.exists()
+
+
+class Mute(LocalTransport):
+    """A double: a link that stops answering once `cut` is set; each call costs its deadline."""
+
+    cut = False
+    waited_s = 0.0
+
+    def run(self, argv: Sequence[str], *, timeout_s: float, **rest: Any) -> Completed:
+        if self.cut:
+            self.waited_s += timeout_s
+            raise DeviceError("no answer")
+        return super().run(argv, timeout_s=timeout_s, **rest)
+
+    def push(self, *words: Any, **rest: Any) -> None:
+        self.cut = True
+        raise DeviceError("stalled")
+
+
+def test_a_link_that_no_longer_answers_is_waited_for_once(root: Path, tmp_path: Path) -> None:
+    source, sha256 = made(tmp_path / "m", b"model")
+    link = Mute()
+    space = Workspace(link, root=str(root), limit_bytes=1 << 20)
+    with pytest.raises(DeviceError, match="stalled"):
+        space.put(source, sha256=sha256, suffix="", keep=False)
+    space.discard()
+    space.close()
+    assert link.waited_s <= 10
 
 
 def test_a_killed_session_holds_nothing(root: Path, tmp_path: Path) -> None:
