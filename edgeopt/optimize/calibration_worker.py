@@ -157,6 +157,8 @@ def _batched(sample: Any, batch: int | None) -> Any:
 
     if batch is None:
         return np.asarray(sample)
+    if batch == 1:
+        return sample[np.newaxis]
     return np.ascontiguousarray(np.broadcast_to(sample, (batch, *np.shape(sample))))
 
 
