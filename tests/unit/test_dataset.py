@@ -333,3 +333,11 @@ def test_inputs_with_different_numbers_of_samples_are_refused(tmp_path: Path) ->
     data = load_dataset(str(tmp_path / "d.npz"))
     with pytest.raises(InputError, match=r"2 samples in 'x' but 3 in 'k'"):
         data.match((an_input((1, 3), name="x"), an_input((1, 1), name="k")))
+
+
+def test_the_digest_of_images_reads_bytes_and_decodes_nothing(tmp_path: Path) -> None:
+    (tmp_path / "a.png").write_bytes(b"not an image: decoding it would fail")
+    first = load_dataset(str(tmp_path)).digest()
+    assert load_dataset(str(tmp_path)).digest() == first
+    (tmp_path / "a.png").write_bytes(b"other bytes")
+    assert load_dataset(str(tmp_path)).digest() != first
