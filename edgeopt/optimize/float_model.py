@@ -84,9 +84,27 @@ def to_float(source: Path, output: Path, *, batch: int = 1, progress: Progress) 
             progress.stage(f"Converting {source.name} with TensorFlow")
             made = _from_tensorflow(source, facts, folder, output, batch)
         if not made.already_quantized:
-            check_finite(read(result), source)
-            probe(result)
+            done = read(result)
+            check_finite(done, source)
+            try:
+                probe(result)
+            except ModelError as error:
+                raise _does_not_run(error, done, source) from error
     return replace(made, input_names=tuple(t.name for t in facts.inputs))
+
+
+def _does_not_run(error: ModelError, made: ModelFacts, source: Path) -> ModelError:
+    """The runtime's reason, about the user's file, with the custom operations that it may mean."""
+    custom = list(dict.fromkeys(op.where for op in made.operators() if op.custom))
+    reason = error.message.replace(str(made.path), source.name)
+    if not custom:
+        return ModelError(reason, error.hint, details=error.details)
+    return ModelError(
+        f"{source.name} has custom operations that the LiteRT runtime does not have: "
+        f"{', '.join(custom[:5])}.",
+        "Replace them in the model with TensorFlow Lite's own operations, then convert it again.",
+        details={**error.details, "reason": reason},
+    )
 
 
 def _from_tflite(

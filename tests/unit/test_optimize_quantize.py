@@ -293,3 +293,19 @@ def test_smaller_weights_are_taken_as_they_are_or_not_at_all(tmp_path: Path) -> 
             make_plan(facts, load_target("cpu"), has_calibration=True, scheme=scheme)
     with pytest.raises(ModelError, match="takes only int8"):
         make_plan(facts, load_target("edgetpu"), has_calibration=True)
+
+
+def test_a_custom_operation_is_named_not_a_temporary_file(tmp_path: Path) -> None:
+    def custom(model: Any) -> None:
+        code = model.operatorCodes[0]
+        code.builtinCode = schema.BuiltinOperator.CUSTOM
+        code.deprecatedBuiltinCode = schema.BuiltinOperator.CUSTOM
+        code.customCode = b"MyOp"
+        operator = model.subgraphs[0].operators[0]
+        operator.builtinOptionsType, operator.builtinOptions = 0, None
+
+    data = models.edited(models.fully_connected(), custom)
+    (tmp_path / "m.tflite").write_bytes(data)
+    with pytest.raises(ModelError, match=r"m\.tflite has custom operations.*MyOp #0"):
+        to_float(tmp_path / "m.tflite", tmp_path / "out.tflite", progress=Silent())
+    assert [p.name for p in tmp_path.iterdir()] == ["m.tflite"]
