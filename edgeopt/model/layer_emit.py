@@ -91,7 +91,8 @@ class Emitter:
         if site.kind == "BatchNormalization" or (site.kind == "Rescaling" and _offset(site)):
             result = self._operator("ADD", site, [result], {})
         activation = site.config.get("activation")
-        if site.kind != "Activation" and op != "UNIDIRECTIONAL_SEQUENCE_LSTM" and activation:
+        inside = op in ("UNIDIRECTIONAL_SEQUENCE_LSTM", "WHILE")  # a recurrent layer's own
+        if site.kind != "Activation" and not inside and activation:
             return self._activated(activation, site, result)
         return result
 
@@ -131,7 +132,7 @@ class Emitter:
         if op is None or not isinstance(config, Mapping):
             return self.custom(site, sources)
         options = layer_options(op, config)
-        if site.kind == "Bidirectional" and kind == "LSTM":
+        if site.kind == "Bidirectional" and op == "UNIDIRECTIONAL_SEQUENCE_LSTM":
             op = "BIDIRECTIONAL_SEQUENCE_LSTM"
         result = self._operator(op, site, [*sources, *self._constants(site)], options)
         if site.kind == "TimeDistributed":

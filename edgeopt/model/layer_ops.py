@@ -1,7 +1,9 @@
 """Which TensorFlow Lite operation a Keras layer becomes; tables first, their exceptions after.
 
-Source: the lowering of TFLiteConverter (TF 2.21) observed on one-layer models. A class that is
-missing here keeps its own name, for the report to say that it is not known.
+Checked for about fifty layers by converting one-layer models (tests/tools/layer_operations.py);
+the others follow the layer's documentation and are not proven. Where a layer becomes several
+operations, the telling one stands here. A class that is missing here keeps its own name, for the
+report to say that it is not known.
 """
 
 from __future__ import annotations
@@ -133,7 +135,10 @@ _FUNCTIONS = {
     "linalg.matmul": "BATCH_MATMUL",
 }
 _RESIZES = {"nearest": "RESIZE_NEAREST_NEIGHBOR", "bilinear": "RESIZE_BILINEAR"}
-_RELU_LIMITS = {None: "RELU", 6.0: "RELU6", 1.0: "RELU_0_TO_1"}
+_RELU_LIMITS: Mapping[Any, str] = {6.0: "RELU6"}  # another limit is a RELU and a MINIMUM
+# Keras 3 builds these of other parts than Keras 2 did.
+_KERAS_3 = {"LSTM": "WHILE"}
+_KERAS_3_RESIZES = {**_RESIZES, "nearest": "TILE"}
 
 
 def layer_op(kind: str, config: Mapping[str, Any]) -> str | None:
@@ -143,9 +148,14 @@ def layer_op(kind: str, config: Mapping[str, Any]) -> str | None:
     if kind == "ReLU":
         if config.get("negative_slope"):
             return "LEAKY_RELU"
-        return _RELU_LIMITS.get(config.get("max_value"))
+        return _RELU_LIMITS.get(config.get("max_value"), "RELU")
+    modern = isinstance(config.get("dtype"), Mapping)  # Keras 3 writes a policy, Keras 2 a name
+    if kind == "UpSampling2D" and modern:
+        return _KERAS_3_RESIZES.get(str(config.get("interpolation", "nearest")))
     if kind in ("UpSampling2D", "Resizing"):
         return _RESIZES.get(str(config.get("interpolation", "nearest")))
+    if kind in _KERAS_3 and modern:
+        return _KERAS_3[kind]
     if kind == "TFOpLambda":
         return _FUNCTIONS.get(str(config.get("function")))
     return _LAYERS.get(kind)

@@ -1,7 +1,8 @@
 """Which TensorFlow Lite operation a TensorFlow graph node becomes, and its options.
 
-Source: the legalization patterns of TFLiteConverter (tensorflow/compiler/mlir/lite/transforms/
-legalize_patterns.td). A node that is missing here keeps its own name.
+Both sides name their operations alike, and the rest is what TensorFlow's documentation of the two
+says; the shared models are read and converted in the tests, most single nodes are not. A node that
+is missing here keeps its own name.
 """
 
 from __future__ import annotations

@@ -146,7 +146,7 @@ def test_a_normalization_behind_a_convolution_is_folded() -> None:
     [
         ("ReLU", {"max_value": 6.0}, ["RELU6"]),
         ("ReLU", {"max_value": None}, ["RELU"]),
-        ("ReLU", {"max_value": 3.0}, ["ReLU"]),
+        ("ReLU", {"max_value": 3.0}, ["RELU"]),
         ("LeakyReLU", {"negative_slope": 0.1}, ["LEAKY_RELU"]),
         ("Activation", {"activation": "sigmoid"}, ["LOGISTIC"]),
         ("Activation", {"activation": "linear"}, []),
