@@ -20,6 +20,9 @@ def main() -> int:
 
         sys.stdout.write(f"edgeopt {__version__}\n")
         return 0
-    from edgeopt.cli.app import run
+    try:
+        from edgeopt.cli.app import run
 
-    return run(arguments)
+        return run(arguments)
+    except KeyboardInterrupt:  # while the verbs were being imported: nothing had begun
+        return 130
