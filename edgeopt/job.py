@@ -16,12 +16,13 @@ __all__ = ["Job"]
 class Job:
     """The flags of convert, compile, deploy and benchmark as values. Times in seconds.
 
-    `device` is a name or URL (None: `local`). `output` is a folder, or the path of the final
+    `target` is a name or file (None: the device's own in devices.toml, else cpu). `device` is a
+    name or URL (None: `local`). `output` is a folder, or the path of the final
     .tflite. `tolerance` overrides the parity tolerance, in units of the model's output.
     """
 
     model: Path
-    target: str = "cpu"
+    target: str | None = None
     device: str | None = None
     calibration: str | None = None
     eval_data: str | None = None

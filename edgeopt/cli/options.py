@@ -42,10 +42,9 @@ def target(required: bool = False) -> Callable[[F], F]:
         "--target",
         env="TARGET",
         required=required,
-        default=None if required else "cpu",
-        show_default=not required,
         metavar="NAME|FILE.toml",
-        help="What to deploy to; see `edgeopt targets list`.",
+        help="What to deploy to; see `edgeopt targets list`."
+        + ("" if required else " Default: the device's own in devices.toml, else cpu."),
     )
 
 

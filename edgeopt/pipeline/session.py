@@ -12,6 +12,7 @@ from typing import Any
 from edgeopt.artifact import Artifact
 from edgeopt.facts import ModelFacts
 from edgeopt.job import Job
+from edgeopt.paths import config_dir
 from edgeopt.plan import Plan
 from edgeopt.progress import Progress
 from edgeopt.report import Report
@@ -28,7 +29,7 @@ class Session:
         from edgeopt.model import read
 
         self.job, self.store, self.progress = job, store, progress
-        target = load_target(job.target)
+        target = load_target(job.target or _own_target(job.device) or "cpu")
         progress.stage(f"Reading {job.model.name}")
         self.report = Report(model=read(job.model), target=target)
         self.float_model: Path | None = None
@@ -82,3 +83,12 @@ class Session:
             folder = f"{self.job.model.resolve().stem}-{self.target.name}"
             return Path("edgeopt-out") / folder / name
         return output if output.suffix == ".tflite" else output / name
+
+
+def _own_target(device: str | None) -> str | None:
+    """The target that devices.toml names for the device."""
+    if device is None:
+        return None
+    from edgeopt.device.inventory import resolve
+
+    return resolve(device, folders=(Path.cwd(), config_dir())).target

@@ -86,6 +86,26 @@ def test_flags_beat_the_environment_and_the_environment_beats_edgeopt_toml(tmp_p
     assert target("--target", "cpu", EDGEOPT_TARGET="raspberry-pi-5") == "cpu"
 
 
+def test_a_device_brings_its_own_target(tmp_path: Path) -> None:
+    from edgeopt.paths import demo_dir
+
+    (tmp_path / "devices.toml").write_text(
+        'schema = 1\n[devices.desk]\nurl = "ssh://pi@10.0.0.5"\ntarget = "raspberry-pi-5"\n'
+    )
+    words = [
+        "deploy",
+        str(demo_dir() / "fashion.tflite"),
+        "--device",
+        "desk",
+        "--dry-run",
+        "--json",
+    ]
+    named = run(*words, cwd=tmp_path)
+    assert json.loads(named.stdout)["target"]["name"] == "raspberry-pi-5"
+    asked = run(*words, "--target", "raspberry-pi-4", cwd=tmp_path)
+    assert json.loads(asked.stdout)["target"]["name"] == "raspberry-pi-4"
+
+
 def test_a_name_with_terminal_codes_reaches_the_terminal_defused(tmp_path: Path) -> None:
     done = run("inspect", "\x1b[31mred.tflite")
     assert "\x1b[31mred" not in done.stderr
