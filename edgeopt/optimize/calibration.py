@@ -2,7 +2,8 @@
 
 Each sample is run by itself and minimum and maximum do not care for order, so the result is the
 same for any number of processes and any chunks. Samples travel in chunks that grow with the model's
-speed; more processes than one start when the work that is left is worth their start.
+speed. The processes start together, one a processor; one that is late is neither waited for nor
+missed.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import math
 import os
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -35,7 +37,9 @@ _IN_FLIGHT = 2  # a process has its next chunk waiting while it works on one
 _CHUNK_S = 0.05
 _CHUNK_SAMPLES = 32
 _CHUNK_BYTES = 1 << 20
-_WORTH_S = 1.0  # another process takes 0.3 to 0.5 s to start, on a processor that it shares
+_PREPARED_BYTES = 64 << 20
+_ALONE = 32  # so few samples are one process's work
+_PATIENCE_S = 0.1  # processes that start side by side are ready this close together
 
 Range = tuple[list[float], list[float]]
 
@@ -86,13 +90,18 @@ def calibrate(
     model crashes or gives NaN.
     """
     total = dataset.count(limit)
-    feed = _Feed(dataset.spread(total), total, progress)
+    count = processes_for(total, processes)
+    if processes is None and total < _ALONE:
+        count = 1
+    patience = _PATIENCE_S if processes is None else _STUCK_S  # a number that was asked for holds
+    feed = _Feed(dataset.spread(total), total, progress, crew=count, patience_s=patience)
     progress.stage("Calibrating", total, "samples")
     began = time.perf_counter()
     crew = _Crew({"do": "load", "model": str(float_path), "every_tensor": every_tensor}, feed)
     try:
-        crew.hire(1 if processes is None else processes_for(total, processes))
-        crew.work(most=processes_for(total, processes))
+        crew.hire(count)
+        feed.prepare()
+        crew.work()
         ended = time.perf_counter()
     finally:
         crew.dismiss()
@@ -103,7 +112,7 @@ def calibrate(
         samples=total,
         seconds=ended - feed.began,
         startup_seconds=feed.began - began,
-        processes=len(crew.children),
+        processes=feed.ready,
         notes=_notes(total),
     )
 
@@ -131,21 +140,48 @@ class _Feed:
     stream: Iterator[tuple[NDArray[Any], ...]]
     total: int
     progress: Progress
+    crew: int = 1
+    patience_s: float = _PATIENCE_S
     found: list[Mapping[str, Range]] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
     error: BaseException | None = None
-    began: float = 0.0  # when the first process was ready
+    began: float = 0.0  # when the work began
+    ready: int = 0
+    all_ready: threading.Event = field(default_factory=threading.Event)
+    over: bool = False
     done: int = 0
     worked_s: float = 0.0  # inside the processes, together
     moved: float = field(default_factory=time.monotonic)
-    ahead: tuple[NDArray[Any], ...] | None = None  # drawn, but not alike the chunk before it
+    # Drawn, but not yet given: prepared during the start, or not alike the chunk before it.
+    ahead: deque[tuple[NDArray[Any], ...]] = field(default_factory=deque)
     first: bytes | None = None
     varied: bool = False
 
-    def begin(self) -> None:
+    def begin(self) -> bool:
+        """A process is ready: wait a little for the others. False when it comes too late."""
+        with self.lock:
+            if self.over or self.error is not None:
+                return False
+            self.ready += 1
+            self.moved = time.monotonic()
+            if self.ready == self.crew:
+                self.all_ready.set()
+        self.all_ready.wait(self.patience_s)
+        self.all_ready.set()
         with self.lock:
             self.began = self.began or time.perf_counter()
-            self.moved = time.monotonic()
+        return True
+
+    def prepare(self) -> None:
+        """Use the time in which the processes start: draw samples until they are ready."""
+        size = 0
+        while size < _PREPARED_BYTES:
+            with self.lock:
+                sample = None if self.began or self.error else next(self.stream, None)
+                if sample is None:
+                    return
+                self.ahead.append(sample)
+                size += sum(array.nbytes for array in sample)
 
     def next(self) -> list[NDArray[Any]] | None:
         """The next chunk: an array per input, its first axis counting samples."""
@@ -156,6 +192,7 @@ class _Feed:
                 return None
             try:
                 samples = self._gather()
+                self.over = not samples
                 return [np.stack(arrays) for arrays in zip(*samples, strict=True)] or None
             except BaseException as error:  # noqa: BLE001 - raised again in the main thread
                 self.error = error
@@ -164,11 +201,11 @@ class _Feed:
     def _gather(self) -> list[tuple[NDArray[Any], ...]]:
         samples: list[tuple[NDArray[Any], ...]] = []
         while not samples or len(samples) < self._room(samples[0]):
-            sample, self.ahead = self.ahead or next(self.stream, None), None
+            sample = self.ahead.popleft() if self.ahead else next(self.stream, None)
             if sample is None:
                 break
             if samples and not all(map(_alike, sample, samples[0])):
-                self.ahead = sample
+                self.ahead.appendleft(sample)
                 break
             self._compare(sample)
             samples.append(sample)
@@ -180,7 +217,8 @@ class _Feed:
             return 1
         in_time = _CHUNK_S * self.done / max(self.worked_s, 1e-9)
         in_size = _CHUNK_BYTES / max(sum(array.nbytes for array in sample), 1)
-        return int(min(_CHUNK_SAMPLES, in_time, in_size))
+        a_share = math.ceil(self.total / (4 * self.crew))  # else the last chunk is one's alone
+        return int(min(_CHUNK_SAMPLES, a_share, in_time, in_size))
 
     def _compare(self, sample: tuple[NDArray[Any], ...]) -> None:
         if not self.varied:
@@ -195,14 +233,10 @@ class _Feed:
             self.moved = time.monotonic()
             self.progress.advance(self.done, self.total)
 
-    def left_s(self) -> float:
-        """The work that is left for one process; 0 before any is known."""
-        with self.lock:
-            return (self.total - self.done) * self.worked_s / self.done if self.done else 0.0
-
     def fail(self, error: BaseException) -> None:
         with self.lock:
             self.error = self.error or error
+        self.all_ready.set()
 
 
 def _alike(one: NDArray[Any], other: NDArray[Any]) -> bool:
@@ -217,11 +251,13 @@ class _Crew:
     feed: _Feed
     children: list[Child] = field(default_factory=list)
     threads: list[threading.Thread] = field(default_factory=list)
+    starting: set[Child] = field(default_factory=set)
 
     def hire(self, count: int) -> None:
         for _ in range(count):
             child = Child(_WORKER)
             self.children.append(child)
+            self.starting.add(child)
             thread = threading.Thread(target=self._drive, args=(child,), daemon=True)
             self.threads.append(thread)
             thread.start()
@@ -232,7 +268,10 @@ class _Crew:
         try:
             child.send(self.load)
             child.answer()
-            self.feed.begin()
+            works = self.feed.begin()
+            self.starting.discard(child)
+            if not works:
+                return
             while (chunk := self.feed.next()) is not None:
                 child.send({"do": "samples"}, chunk)
                 waiting += 1
@@ -246,16 +285,13 @@ class _Crew:
         except BaseException as error:  # noqa: BLE001 - raised again in the main thread
             self.feed.fail(error)
 
-    def work(self, most: int) -> None:
-        """Wait for the end, with up to `most` processes once the rest is worth their start."""
-        while any(thread.is_alive() for thread in self.threads):
+    def work(self) -> None:
+        """Wait for the end, but not for processes that are still starting when it comes."""
+        while self._working():
             for thread in self.threads:
-                thread.join(0.05)
-            stuck = time.monotonic() - self.feed.moved > _STUCK_S
-            if self.feed.error is not None or stuck:
+                thread.join(0.01)
+            if self.feed.error is not None or time.monotonic() - self.feed.moved > _STUCK_S:
                 break
-            if len(self.children) < most and self.feed.left_s() > _WORTH_S:
-                self.hire(most - len(self.children))
         if isinstance(self.feed.error, ChildDied):
             raise ModelError(
                 "The LiteRT runtime crashed while calibrating.",
@@ -264,8 +300,12 @@ class _Crew:
             ) from self.feed.error
         if self.feed.error is not None:
             raise self.feed.error
-        if any(thread.is_alive() for thread in self.threads):
+        if self._working():
             raise ModelError(f"The model gave no answer for {_STUCK_S:g} s while calibrating.")
+
+    def _working(self) -> bool:
+        alive = sum(thread.is_alive() for thread in self.threads)
+        return alive > (len(self.starting) if self.feed.over else 0)
 
     def dismiss(self) -> None:
         for child in self.children:

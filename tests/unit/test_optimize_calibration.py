@@ -96,8 +96,8 @@ def test_how_samples_are_chunked_does_not_change_a_range() -> None:
     assert {name: tuple(ends) for name, ends in ranges.items()} == wanted
 
 
-def test_work_that_is_done_before_another_process_would_start_stays_in_one() -> None:
-    assert measured(FLOAT, demo_data()).processes == 1
+def test_a_handful_of_samples_stays_in_one_process() -> None:
+    assert measured(FLOAT, demo_data(), limit=31).processes == 1
 
 
 def test_the_usual_calibration_does_not_import_the_quantizer() -> None:
@@ -119,12 +119,17 @@ def test_nan_anywhere_in_an_output_is_refused(tmp_path: Path) -> None:
 
 
 def test_chunks_grow_with_the_models_speed_and_hold_samples_of_one_shape() -> None:
-    shapes = [(4,)] * 40 + [(6,)] * 3
+    shapes = [(4,)] * 140 + [(6,)] * 3
     feed = _Feed(iter([(np.zeros(shape),) for shape in shapes]), len(shapes), Silent())
     first = feed.next()
     feed.finish({"done": 1, "seconds": 0.001})
     chunks = [first, *iter(feed.next, None)]
-    assert [chunk[0].shape for chunk in chunks if chunk] == [(1, 4), (32, 4), (7, 4), (3, 6)]
+    assert [chunk[0].shape for chunk in chunks if chunk] == [
+        (1, 4),
+        *[(32, 4)] * 4,
+        (11, 4),
+        (3, 6),
+    ]
 
 
 def test_a_slow_model_gets_one_sample_at_a_time() -> None:
