@@ -88,6 +88,7 @@ conversion = _stack(
         type=click.Choice(["prune", "cluster", "qat"]),
         help="Train for size or accuracy first (repeatable).",
     ),
+    _option("--train-data", metavar="DATA", help="Labelled data for those techniques."),
     _option(
         "--io",
         env="IO",
@@ -238,9 +239,11 @@ def job(**flags: Any) -> Job:
     from edgeopt.job import Job
     from edgeopt.optimize.recipes import scheme_named
 
-    if techniques := flags.pop("techniques", ()):
+    techniques, train_data = flags.pop("techniques", ()), flags.pop("train_data", None)
+    if techniques or train_data:
+        asked = f"--technique {techniques[0]}" if techniques else "--train-data"
         raise InputError(
-            f"--technique {techniques[0]} is not available in this version.",
+            f"{asked} is not available in this version.",
             "Leave it out: post-training quantization needs no training.",
         )
     compiler_flags: dict[str, str] = {}

@@ -112,6 +112,7 @@ def _placement_line(placement: Placement) -> str:
 
 def _accuracy_line(accuracy: Any) -> str:
     text = f"{accuracy['metric']} {accuracy['optimized']:.4f}"
+    text += f" ± {accuracy['standard_error']:.4f}"
     if accuracy.get("baseline") is not None:
         text += f", float {accuracy['baseline']:.4f}, drop {percent_text(accuracy['drop'])}"
     return f"{text}  [dim]{accuracy['samples']} samples[/]"

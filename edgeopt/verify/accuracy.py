@@ -64,6 +64,11 @@ class Accuracy:
     def drop(self) -> float | None:
         return None if self.baseline is None else self.baseline - self.optimized
 
+    @property
+    def standard_error(self) -> float:
+        """Of `optimized`, a share of independent samples: sqrt(p (1 - p) / n)."""
+        return math.sqrt(self.optimized * (1 - self.optimized) / self.samples)
+
     def to_json(self) -> dict[str, Any]:
         return {
             "metric": self.metric,
@@ -71,6 +76,7 @@ class Accuracy:
             "optimized": self.optimized,
             "drop": self.drop,
             "samples": self.samples,
+            "standard_error": self.standard_error,
             **self.more,
         }
 
