@@ -6,8 +6,6 @@ import json
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -57,7 +55,7 @@ def run(device: Device, request: RunRequest, progress: Progress) -> RunResult:
     With `keep` False nothing of the run stays on the device, whatever happens.
     """
     _validate(request)
-    with _discarding(device, request.keep), tempfile.TemporaryDirectory() as folder:
+    with device.workspace.discarding(), tempfile.TemporaryDirectory() as folder:
         placed = _place(device, request, progress, Path(folder))
         with device.workspace.run_dir() as run_dir:
             remote = f"{run_dir}/outputs" if request.inputs and request.want_outputs else None
@@ -99,19 +97,6 @@ def _validate(request: RunRequest) -> None:
         raise InputError("The timeout must be above 0 s and at most a week.", "Correct it.")
     if not request.runs and not request.inputs:
         raise InputError("There is nothing to run: no runs and no samples.", "Give --runs.")
-
-
-@contextmanager
-def _discarding(device: Device, keep: bool) -> Iterator[None]:
-    """Without `keep`, leave nothing: on success, on errors and on Ctrl-C."""
-    try:
-        yield
-    except BaseException:
-        with suppress(DeviceError):  # what went wrong first is what counts
-            device.workspace.discard()
-        raise
-    if not keep:
-        device.workspace.discard()
 
 
 def _place(device: Device, request: RunRequest, progress: Progress, folder: Path) -> _Placed:

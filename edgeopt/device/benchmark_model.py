@@ -6,8 +6,7 @@ are None. A GPU run counts only when the log proves it (gpu_proof).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -65,7 +64,7 @@ def run(device: Device, request: RunRequest, progress: Progress) -> RunResult:
     DeviceError when it fails there or when a GPU run cannot be proven.
     """
     words = flags(request)
-    with _discarding(device, request.keep):
+    with device.workspace.discarding():
         binary = _place_binary(device, request, progress)
         size = request.model.stat().st_size
         progress.stage("Sending the model", size, "B")
@@ -128,19 +127,6 @@ def _result(
         sent_bytes=sent_bytes,
         log=log,
     )
-
-
-@contextmanager
-def _discarding(device: Device, keep: bool) -> Iterator[None]:
-    """Without `keep`, leave nothing: on success, on errors and on Ctrl-C."""
-    try:
-        yield
-    except BaseException:
-        with suppress(DeviceError):  # what went wrong first is what counts
-            device.workspace.discard()
-        raise
-    if not keep:
-        device.workspace.discard()
 
 
 def _execute(device: Device, request: RunRequest, argv: list[str]) -> Completed:

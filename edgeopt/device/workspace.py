@@ -163,6 +163,17 @@ class Workspace:
         if self._unwanted and not self._lost:
             self._release(self._used - self._unwanted)
 
+    @contextmanager
+    def discarding(self) -> Iterator[None]:
+        """Discard at the end of the block: on success, on errors and on Ctrl-C."""
+        try:
+            yield
+        except BaseException:
+            with suppress(DeviceError):  # what went wrong first is what counts
+                self.discard()
+            raise
+        self.discard()
+
     def close(self) -> None:
         """Discard, let go of the rest, then remove the oldest entries beyond the limit.
 
