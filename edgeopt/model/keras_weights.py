@@ -7,6 +7,7 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from math import prod
+from typing import Protocol
 
 from edgeopt.model.hdf5 import Dataset, Survey
 
@@ -56,15 +57,13 @@ class _Paths:
         return self.datasets[start:end]
 
 
-class Weights:
+class Weights(Protocol):
     """A place in the weights file: a model's, then by `child` a layer's."""
 
     def child(self, name: str, kind: str, order: int) -> Weights:
         """The place of a layer: `order` counts the layers of its class before it."""
-        raise NotImplementedError
 
-    def arrays(self) -> list[Dataset]:
-        raise NotImplementedError
+    def arrays(self) -> list[Dataset]: ...
 
 
 @dataclass(frozen=True)

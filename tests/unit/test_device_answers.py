@@ -1,0 +1,188 @@
+"""What a board says is checked before it is believed: answers, readings, texts."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from edgeopt.device.agent_answer import Listener, checked, plain
+from edgeopt.device.conditions import changed_conditions
+from edgeopt.device.edgetpu_state import parse_state
+from edgeopt.device.facts import parse_facts
+from edgeopt.errors import DeviceError
+
+
+def good_answer(**changes: Any) -> dict[str, Any]:
+    answer: dict[str, Any] = {
+        "runtime": "tflite_runtime",
+        "runtime_version": "2.14.0",
+        "accelerator": "cpu",
+        "model_sha256": "a" * 64,
+        "init_ns": 5,
+        "first_ns": 5,
+        "warmup_ns": [5],
+        "samples_ns": [5, 6],
+        "peak_rss_bytes": 1000,
+        "conditions": {"before": {}, "after": {}},
+        "facts": {},
+        "outputs": {
+            "layout": [[{"dtype": "int8", "shape": [1, 4]}]],
+            "sha256": "b" * 64,
+            "size_bytes": 4,
+        },
+    }
+    return {**answer, **changes}
+
+
+def outputs_of(dtype: str, shape: list[int], size_bytes: int) -> dict[str, Any]:
+    layout = [[{"dtype": dtype, "shape": shape}]]
+    return {"layout": layout, "sha256": "b", "size_bytes": size_bytes}
+
+
+def check(answer: dict[str, Any]) -> Any:
+    return checked(
+        answer,
+        device="board",
+        model_sha256="a" * 64,
+        accelerator="cpu",
+        runs=2,
+        warmup=1,
+        samples=1,
+        elapsed_ns=10**9,
+    )
+
+
+def test_a_good_answer_passes() -> None:
+    assert check(good_answer()).samples_ns == (5, 6)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model_sha256": "c" * 64},
+        {"accelerator": "edgetpu"},
+        {"samples_ns": [5]},
+        {"samples_ns": [5, 6, 7]},
+        {"samples_ns": [5, -1]},
+        {"samples_ns": [5, 0]},
+        {"samples_ns": [5, True]},
+        {"samples_ns": [5, 1.5]},
+        {"samples_ns": [5, 10**18]},
+        {"samples_ns": [5, 3 * 10**9]},  # longer than the host waited
+        {"samples_ns": "55"},
+        {"first_ns": None},
+        {"init_ns": "5"},
+        {"runtime": None},
+        {"runtime": ["x"]},
+        {"peak_rss_bytes": -1},
+        {"conditions": []},
+        {"outputs": None},
+        {"outputs": {"layout": [], "sha256": "b", "size_bytes": 0}},
+        {"outputs": {"layout": [[{"dtype": "O", "shape": [1]}]], "sha256": "b", "size_bytes": 8}},
+        {
+            "outputs": {
+                "layout": [[{"dtype": "int8", "shape": [-4]}]],
+                "sha256": "",
+                "size_bytes": 4,
+            }
+        },
+        {
+            "outputs": {
+                "layout": [[{"dtype": "int8", "shape": [4]}]],
+                "sha256": "b",
+                "size_bytes": 5,
+            }
+        },
+    ],
+)
+def test_an_implausible_answer_is_refused_whole(changes: dict[str, Any]) -> None:
+    with pytest.raises(DeviceError, match="cannot be used"):
+        check(good_answer(**changes))
+
+
+def test_text_from_a_device_cannot_steer_the_terminal() -> None:
+    answer = check(good_answer(runtime_version="\x1b[2J2.0", facts={"cpu": "a\x1b]0;x\x07b"}))
+    assert "\x1b" not in json.dumps([answer.runtime_version, answer.facts], ensure_ascii=False)
+
+
+@pytest.mark.parametrize("chunk", [b"y\n" * 30_000, b"x" * 60_000, b"[" * 60_000 + b"\n"])
+def test_a_flood_instead_of_an_answer_is_ended_soon(chunk: bytes) -> None:
+    listener = Listener()
+    with pytest.raises(DeviceError, match="prints without end"):
+        for _ in range(1000):  # 60 MB
+            listener.feed(chunk)
+
+
+def test_numbers_that_no_board_sends_do_not_reach_the_report() -> None:
+    message = json.loads('{"load": 1e999, "bits": ' + "9" * 400 + ', "fine": [1, 2.5, true]}')
+    assert plain(message, 6) == {"load": None, "bits": None, "fine": [1, 2.5, True]}
+
+
+def test_garbage_between_the_lines_is_passed_over() -> None:
+    listener = Listener()
+    lines = [b"INFO: created delegate", b"[1,", b"[" * 100_000, b"\xff\xfe", b'{"event": 5}']
+    for chunk in (
+        b"\n".join([*lines, b'{"event": "res']),
+        b'ult", "x": 1}\n{"event": "bad", "x": NaN}\n',
+    ):
+        listener.feed(chunk)
+    assert listener.lines == {"result": {"event": "result", "x": 1}}
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "reason"),
+    [
+        ({"throttled_bits": 0}, {"throttled_bits": 0x40004}, "throttled"),
+        ({"throttled_bits": 0}, {"throttled_bits": 0x10000}, "under-voltage"),
+        ({"governor": ["powersave"]}, {"governor": ["performance"]}, "governor"),
+        ({"limit_frequency_khz": [9]}, {"limit_frequency_khz": [5]}, "frequency limit"),
+        ({"throttle_count": [1]}, {"throttle_count": [2]}, "throttled"),
+        ({"cooling": {"d0 cpufreq-cpu0": 0}}, {"cooling": {"d0 cpufreq-cpu0": 2}}, "slowed"),
+        (
+            {"governor": ["performance"] * 2, "frequency_khz": [1_800_000, None]},
+            {"governor": ["performance"] * 2, "frequency_khz": [600_000, 1_000_000]},
+            "clock fell from 1800000 to 1000000 kHz",
+        ),
+        ({}, {"apex_temperature_millic": 86000, "apex_trip_millic": 85000}, "Edge TPU"),
+    ],
+)
+def test_a_board_that_slowed_down_invalidates_the_run(
+    before: dict[str, Any], after: dict[str, Any], reason: str
+) -> None:
+    assert any(reason in text for text in changed_conditions(before, after))
+
+
+def test_a_board_that_stayed_as_it_was_or_says_nothing_does_not() -> None:
+    old = {"throttled_bits": 0x50000, "governor": ["a"], "cooling": {"d0 pwm-fan": 0}}
+    assert changed_conditions(old, {**old, "cooling": {"d0 pwm-fan": 3}}) == ()
+    assert changed_conditions({}, {"throttled_bits": None}) == ()
+    follows = {"governor": ["ondemand"], "frequency_khz": [1_800_000]}
+    assert changed_conditions(follows, {**follows, "frequency_khz": [600_000]}) == ()
+
+
+def test_readings_of_a_wrong_kind_give_no_reason_and_no_bug() -> None:
+    old = {"cooling": {"cpu": "x"}, "governor": 5, "frequency_khz": {"a": 1}, "throttled_bits": "a"}
+    new = {"cooling": {"cpu": 3}, "governor": [5], "frequency_khz": [1], "throttled_bits": 1}
+    assert changed_conditions(old, new) == ()
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "no Edge TPU is to be seen"),
+        ("pci 0000:01:00.0\n", "driver is not loaded"),
+        ("apex no /dev/apex_0\npci 0000:01:00.0\n", "may not open /dev/apex_0"),
+        ("usb yes /dev/bus/usb/002/003\n", "another program"),
+    ],
+)
+def test_an_edge_tpu_that_does_not_open_is_explained(text: str, said: str) -> None:
+    assert said in parse_state(text).explain()[0]
+
+
+def test_a_big_little_board_is_described_by_its_cores() -> None:
+    part = "cpuinfo=CPU part\t: 0xd0b\n"
+    facts = parse_facts("arch=aarch64\nmemory_kb=1000\n" + part * 4 + "model=Raspberry Pi 5\n")
+    assert (facts["cpu"], facts["model"]) == ("4 x Cortex-A76", "Raspberry Pi 5")
+    assert facts["memory_bytes"] == 1_024_000 and facts["hostname"] is None
