@@ -203,7 +203,6 @@ class _Job:
 
         assert self.source is not None
         self.notes.append(f"Converted with TensorFlow's converter, since {why}.")
-        self.progress.note(self.notes[-1])
         try:
             answer = convert_with_tensorflow(
                 self.source,

@@ -116,6 +116,8 @@ def _verify(session: Session) -> None:
         found = check(facts, session.target.profile, io=session.plan.io)
         session.add(constraints=found, placement=predict(facts, session.target.profile))
     if not found.passed:
+        if session.plan.scheme is not None:  # what may not be used is not offered either
+            session.add(artifacts=session.report.artifacts[:-1])
         count = len(found.violations)
         raise ModelError(
             f"{session.job.model.name} breaks {count} rule{'s' * (count > 1)} of "

@@ -27,7 +27,7 @@ def _visible(text: object) -> str:
 
 def _one_name(text: str) -> str:
     """The converter joins the names of all nodes it fused with ";": the first is enough here."""
-    return re.sub(r";[^;()']+(;[^;()']+)*", "; ...", text)
+    return re.sub(r";[^;()'\s]+(;[^;()'\s]+)*", "; ...", text)
 
 
 def _plain(text: object) -> str:

@@ -178,8 +178,16 @@ def _check_version(op: Operator, to: Collector) -> None:
         op.where,
         f"version {op.version}",
         f"version {span[0]} to {span[1]} ({runtime})",
-        "Avoid what raised the version, or convert with a release as old as that runtime.",
+        _version_hint(op, to.profile),
     )
+
+
+def _version_hint(op: Operator, profile: HardwareProfile) -> str:
+    """An operation that the accelerator lacks is better replaced than lowered."""
+    if profile.accelerated and op.op not in profile.operations:
+        remedy = profile.remedies.get(op.op) or f"Replace {op.op}."
+        return f"{profile.partition.place} has no {op.op}. {remedy}"
+    return "Avoid what raised the version, or convert with a release as old as that runtime."
 
 
 def _check_float_only(op: Operator, to: Collector, relaxed: Relaxed) -> None:
