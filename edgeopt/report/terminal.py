@@ -62,7 +62,7 @@ def deploy_summary(report: Report) -> RenderableType:
         grid.add_row("parity", _parity_line(report))
     parts: list[RenderableType] = [grid]
     if len(report.artifacts) > 1:
-        parts += ["", _artifacts(report), "", *_files(report)]
+        parts += ["", _artifacts(report), *_files(report)]
     if report.measurement:
         parts += ["", _measurement(report.measurement)]
     parts += _notes(report)
@@ -162,7 +162,8 @@ def _artifacts(report: Report) -> Table:
 def _files(report: Report) -> list[RenderableType]:
     """Where the user finds what was made: a line each, so that a path can be copied whole."""
     made = [a for a in report.artifacts if a.stage not in ("source", "float")]
-    return [Text(f"{a.stage}: {_visible(a.path)}", overflow="fold") for a in made]
+    lines = [Text(f"{a.stage}: {_visible(a.path)}", overflow="fold") for a in made]
+    return ["", *lines] if lines else []
 
 
 def _measurement(measurement: Measurement) -> RenderableType:

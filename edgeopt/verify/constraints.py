@@ -177,7 +177,7 @@ def _check_version(op: Operator, to: Collector) -> None:
         "operations.version",
         op.where,
         f"version {op.version}",
-        f"version {span[0]} to {span[1]} ({runtime})",
+        f"version {span[0]}{f' to {span[1]}' if span[1] > span[0] else ''} ({runtime})",
         _version_hint(op, to.profile),
     )
 
