@@ -134,13 +134,15 @@ def tolerance(
 ) -> tuple[float, str]:
     """How far outputs may differ, in output units, and why: 0 for integers on the same kernels.
 
-    `reference` and `candidate` are runtime, version, arch and accelerator of the two runs; equal
-    ones mean the same kernels. `largest` is the largest absolute reference value.
+    `reference` and `candidate` are runtime, version, arch, accelerator and cpu of the two runs.
+    Integer kernels of one release agree on every processor of an architecture; float ones sum in
+    the order of its vector units. `largest` is the largest absolute reference value.
     """
-    if reference == candidate:
-        if integer:
-            return 0.0, "same runtime, version and architecture: integers must be equal"
-        return _FRACTION_SAME_KERNELS * largest, "same runtime: floats within 1e-5 of the largest"
+    differs = {key for key in reference if reference[key] != candidate[key]}
+    if integer and differs <= {"cpu"}:
+        return 0.0, "same runtime, version and architecture: integers must be equal"
+    if not integer and not differs:
+        return _FRACTION_SAME_KERNELS * largest, "same kernels: floats within 1e-5 of the largest"
     if integer:
         return _STEPS_OTHER_KERNELS, "other kernels: within 4 quantization steps"
     return _FRACTION_OTHER_KERNELS * largest, "other kernels: within 1% of the largest output"
@@ -167,6 +169,7 @@ def _kernels(result: RunResult) -> dict[str, Any]:
         "version": result.runtime_version,
         "arch": result.facts.get("arch"),
         "accelerator": result.accelerator,
+        "cpu": result.facts.get("cpu"),
     }
 
 
