@@ -7,8 +7,12 @@ import pytest
 from edgeopt.pipeline.running import tolerance
 
 HOST = {
-    "runtime": "ai_edge_litert", "version": "2.3.0", "arch": "x86_64", "accelerator": "cpu", "cpu": "A",
-}  # fmt: skip
+    "runtime": "ai_edge_litert",
+    "version": "2.3.0",
+    "arch": "x86_64",
+    "accelerator": "cpu",
+    "cpu": "A",
+}
 
 
 @pytest.mark.parametrize(
