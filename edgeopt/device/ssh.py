@@ -171,7 +171,9 @@ class SshTransport:
 
         try:
             yield
-        except (OSError, EOFError, paramiko.SSHException) as error:
+        except (EOFError, ConnectionError) as error:  # the socket is gone, known to paramiko or not
+            raise self._lost() from error
+        except (OSError, paramiko.SSHException) as error:
             if self._transport.is_active():
                 raise DeviceError(
                     f"{self.name} failed: {str(error) or type(error).__name__}.", "Try again."
