@@ -70,7 +70,7 @@ class SshTransport:
             self._kill(command)
             raise
         finally:
-            command.channel.close()
+            command.close()
         if command.exit_code is None:
             raise self._lost()
         return command.completed()
@@ -93,7 +93,7 @@ class SshTransport:
             self._kill(command)
             raise
         finally:
-            command.channel.close()
+            command.close()
         if command.exit_code is None:
             raise self._lost()
         if command.exit_code:
@@ -122,7 +122,7 @@ class SshTransport:
                 self._kill(command)
                 raise
             finally:
-                command.channel.close()
+                command.close()
         if command.exit_code != 0:
             said = tail(command.stderr.content()) or "the connection was lost"
             raise DeviceError(f"{self.name} did not give back {remote}: {said}.", "Try again.")
@@ -155,7 +155,7 @@ class SshTransport:
             killer = self._start(["sh", "-c", _KILL, "sh", str(command.pid)], None, 5)
             with self._explained():
                 _Feeding(killer, b"", 5).until_end(time.monotonic() + 5)
-            killer.channel.close()
+            killer.close()
 
     def _watchdog(self, timeout_s: float, stall_s: float | None) -> Watchdog:
         return Watchdog(self._transport.close, timeout_s=timeout_s, stall_s=stall_s)
@@ -203,6 +203,11 @@ class _Command:
         self._noise = {1: b"", 2: b""}
         self._started = {1: False, 2: False}
         self.pid: int | None = None
+
+    def close(self) -> None:
+        """Let go of the channel; that its link is gone has been told, or does not matter."""
+        with contextlib.suppress(OSError, EOFError):
+            self.channel.close()
 
     def feed(self, stream: int, chunk: bytes) -> None:
         if not self._started[stream]:
