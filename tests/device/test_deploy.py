@@ -67,6 +67,9 @@ def test_a_float_model_reaches_a_board_over_ssh_and_computes_the_same(
     assert len(report["measurement"]["samples_ns"]) == 10
     assert report["device"]["kind"] == "ssh"
     assert report["device"]["sent_bytes"] == report["artifacts"][-1]["size_bytes"]
+    again = edgeopt(tmp_path, *words)
+    assert again["code"] == 0 and again["conversion"]["cached"]
+    assert again["device"]["sent_bytes"] == 0 and again["parity"]["passed"]
 
 
 def test_a_compiled_model_is_placed_and_kept_though_there_is_no_edge_tpu_to_run_it(
