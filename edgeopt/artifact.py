@@ -50,7 +50,7 @@ def gzip_size(path: Path) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """One stage's output. `stage` is "source", "float", "optimized" or "compiled"."""
+    """One stage's output. `stage` is "source", "trained", "float", "optimized" or "compiled"."""
 
     stage: str
     path: Path

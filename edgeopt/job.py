@@ -8,6 +8,8 @@ from pathlib import Path
 
 from edgeopt.dataset import Preprocess
 from edgeopt.errors import InputError
+from edgeopt.quality import QualityRequest
+from edgeopt.training import TrainingRequest
 
 __all__ = ["Job"]
 
@@ -18,15 +20,22 @@ class Job:
 
     `target` is a name or file (None: the device's own in devices.toml, else cpu). `device` is a
     name or URL (None: `local`). `output` is a folder, or the path of the final
-    .tflite. `tolerance` overrides the parity tolerance, in units of the model's output.
+    .tflite. `goal` is "accuracy", "latency", "size" or None (the target's own).
+    `tolerance` overrides the parity tolerance, in units of the model's output.
     """
 
     model: Path
     target: str | None = None
     device: str | None = None
     calibration: str | None = None
+    train_data: str | None = None
     eval_data: str | None = None
+    metric: str | None = None
+    on_device: bool = False
     preprocess: Preprocess = field(default_factory=Preprocess)
+    goal: str | None = None
+    training: TrainingRequest = field(default_factory=TrainingRequest)
+    quality: QualityRequest = field(default_factory=QualityRequest)
     scheme: str | None = None
     io: str | None = None
     batch: int = 1
@@ -52,6 +61,16 @@ class Job:
                 raise InputError(f"--{name} must be at least 1, not {getattr(self, name)}.")
         if self.device_python is not None and not self.device_python.strip():
             raise InputError("--device-python names nothing.", "Give a program on the device.")
+        if self.goal not in (None, "accuracy", "latency", "size"):
+            raise InputError(
+                f"There is no goal named {self.goal!r}.", "Use accuracy, latency or size."
+            )
+        if self.training.techniques and self.train_data is None:
+            raise InputError(
+                f"--technique {self.training.techniques[0]} needs labelled data to train with.",
+                "Give it with --train-data: class subfolders of images, .npz:x,y or "
+                "module:function.",
+            )
         if self.warmup < 0:
             raise InputError(f"--warmup cannot be negative ({self.warmup}).")
         if not self.timeout_s > 0:

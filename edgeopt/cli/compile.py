@@ -17,6 +17,8 @@ __all__ = ["compile"]
 @options.calibration
 @options.preprocess
 @options.conversion
+@options.quality
+@options.training
 @options.compiler
 @options.timeout
 @options.output

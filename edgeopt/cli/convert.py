@@ -18,6 +18,8 @@ __all__ = ["convert"]
 @options.preprocess
 @options.evaluation
 @options.conversion
+@options.quality
+@options.training
 @options.output
 @click.option("--dry-run", is_flag=True, help="Only say what would be done, and why.")
 @options.as_json

@@ -20,6 +20,8 @@ __all__ = ["deploy"]
 @options.preprocess
 @options.evaluation
 @options.conversion
+@options.quality
+@options.training
 @options.compiler
 @options.measuring
 @options.keep

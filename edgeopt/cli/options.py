@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgeopt.cli.options_base import option, stack
+from edgeopt.cli.quality_options import quality, quality_request, training, training_request
+
 if TYPE_CHECKING:
     from edgeopt.dataset import Preprocess
     from edgeopt.job import Job
 
 __all__ = [
     "as_json", "calibration", "compiler", "conversion", "device", "evaluation", "job", "keep",
-    "measuring", "model", "output", "preprocess", "preprocessing", "report", "target",
-    "timeout",
+    "measuring", "model", "output", "preprocess", "preprocessing", "quality", "report", "target",
+    "timeout", "training",
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -24,21 +27,8 @@ model = click.argument("model", type=click.Path(path_type=Path))
 as_json = click.option("--json", "as_json", is_flag=True, help="One JSON document on stdout.")
 
 
-def _option(*names: str, env: str | None = None, **settings: Any) -> Callable[[F], F]:
-    return click.option(*names, envvar=f"EDGEOPT_{env}" if env else None, **settings)
-
-
-def _stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
-    def decorate(function: F) -> F:
-        for decorator in reversed(decorators):
-            function = decorator(function)
-        return function
-
-    return decorate
-
-
 def target(required: bool = False) -> Callable[[F], F]:
-    return _option(
+    return option(
         "--target",
         env="TARGET",
         required=required,
@@ -48,54 +38,46 @@ def target(required: bool = False) -> Callable[[F], F]:
     )
 
 
-device = _option(
+device = option(
     "--device",
     env="DEVICE",
     metavar="DEVICE",
     help="NAME of devices.toml, ssh://user@host[:port], adb://SERIAL or local (default).",
 )
-calibration = _stack(
-    _option(
+calibration = stack(
+    option(
         "--calibration",
         env="CALIBRATION",
         metavar="DATA",
         help="Representative data: image folder, .npz[:x], .npy or module:function.",
     ),
-    _option(
+    option(
         "--calibration-samples",
         type=click.IntRange(1),
         metavar="N",
         help="Use the first N samples only.",
     ),
 )
-preprocess = _option(
+preprocess = option(
     "--preprocess",
     env="PREPROCESS",
     metavar="STEPS",
     help="How data becomes input: resize=224,mean=127,scale=1/127.5 and others.",
 )
-conversion = _stack(
-    _option(
+conversion = stack(
+    option(
         "--scheme",
         env="SCHEME",
         metavar="SCHEME",
         help="float32, float16, dynamic_int8, int8 or int16x8; left out: the plan decides.",
     ),
-    _option(
-        "--technique",
-        "techniques",
-        multiple=True,
-        type=click.Choice(["prune", "cluster", "qat"]),
-        help="Train for size or accuracy first (repeatable).",
-    ),
-    _option("--train-data", metavar="DATA", help="Labelled data for those techniques."),
-    _option(
+    option(
         "--io",
         env="IO",
         type=click.Choice(["int8", "uint8", "float32"]),
         help="Type of the model's inputs and outputs.",
     ),
-    _option(
+    option(
         "--batch",
         type=click.IntRange(1),
         metavar="N",
@@ -104,14 +86,21 @@ conversion = _stack(
         help="Static batch.",
     ),
 )
-evaluation = _stack(
-    _option(
+evaluation = stack(
+    option(
         "--eval-data",
         env="EVAL_DATA",
         metavar="DATA",
         help="Labelled data to measure accuracy with.",
     ),
-    _option(
+    option(
+        "--metric",
+        env="METRIC",
+        metavar="NAME",
+        help="What accuracy means; left out: top-1 of labels, else agreement with float.",
+    ),
+    option("--on-device", is_flag=True, help="Measure accuracy on the device itself."),
+    option(
         "--max-accuracy-drop",
         env="MAX_ACCURACY_DROP",
         type=float,
@@ -119,26 +108,26 @@ evaluation = _stack(
         help="Fail (exit 3) when accuracy falls by more than this fraction.",
     ),
 )
-compiler = _stack(
-    _option(
+compiler = stack(
+    option(
         "--compiler",
         env="COMPILER",
         metavar="WHERE",
         help="Edge TPU compiler: PATH, container:IMAGE or ssh://user@host (default: PATH search).",
     ),
-    _option(
+    option(
         "--search-delegate",
         is_flag=True,
         help="Let the Edge TPU compiler retry with fewer operations.",
     ),
-    _option(
+    option(
         "--min-runtime-version",
         type=click.IntRange(10, 14),
         metavar="N",
         help="Lowest Edge TPU runtime to stay compatible with.",
     ),
 )
-timeout = _option(
+timeout = option(
     "--timeout",
     "timeout_s",
     env="TIMEOUT",
@@ -148,8 +137,8 @@ timeout = _option(
     metavar="SECONDS",
     help="Deadline of the compiler, and of the run on the device.",
 )
-measuring = _stack(
-    _option(
+measuring = stack(
+    option(
         "--runs",
         env="RUNS",
         metavar="N",
@@ -158,7 +147,7 @@ measuring = _stack(
         show_default=True,
         help="Timed runs.",
     ),
-    _option(
+    option(
         "--warmup",
         env="WARMUP",
         metavar="N",
@@ -167,7 +156,7 @@ measuring = _stack(
         show_default=True,
         help="Untimed runs first.",
     ),
-    _option(
+    option(
         "--threads",
         env="THREADS",
         metavar="N",
@@ -177,33 +166,33 @@ measuring = _stack(
         help="CPU threads.",
     ),
     timeout,
-    _option(
+    option(
         "--tolerance",
         type=click.FloatRange(min=0),
         metavar="X",
         help="Accepted difference from the host, in units of the output.",
     ),
-    _option(
+    option(
         "--benchmark-binary",
         env="BENCHMARK_BINARY",
         type=click.Path(path_type=Path),
         metavar="PATH",
         help="benchmark_model (a file, or a folder with its libraries) for devices without Python.",
     ),
-    _option(
+    option(
         "--device-python",
         env="DEVICE_PYTHON",
         metavar="PATH",
         help="The device's Python that has the runtime, such as ~/venv/bin/python.",
     ),
-    _option("--offline", env="OFFLINE", is_flag=True, help="Download nothing."),
+    option("--offline", env="OFFLINE", is_flag=True, help="Download nothing."),
 )
-keep = _option(
+keep = option(
     "--keep/--no-keep",
     default=True,
     help="Leave the model in the device's cache, or nothing at all.",
 )
-output = _option(
+output = option(
     "-o",
     "--output",
     env="OUTPUT",
@@ -211,7 +200,7 @@ output = _option(
     metavar="PATH",
     help="Folder, or .tflite file, for what is made.",
 )
-report = _option(
+report = option(
     "--report",
     env="REPORT",
     type=click.Path(path_type=Path),
@@ -235,17 +224,9 @@ def job(**flags: Any) -> Job:
 
     Raises InputError for values that no verb accepts.
     """
-    from edgeopt.errors import InputError
     from edgeopt.job import Job
     from edgeopt.optimize.recipes import scheme_named
 
-    techniques, train_data = flags.pop("techniques", ()), flags.pop("train_data", None)
-    if techniques or train_data:
-        asked = f"--technique {techniques[0]}" if techniques else "--train-data"
-        raise InputError(
-            f"{asked} is not available in this version.",
-            "Leave it out: post-training quantization needs no training.",
-        )
     compiler_flags: dict[str, str] = {}
     if flags.pop("search_delegate", False):
         compiler_flags["search_delegate"] = "true"
@@ -254,4 +235,11 @@ def job(**flags: Any) -> Job:
     steps = preprocessing(flags.pop("preprocess", None))
     if flags.get("scheme"):
         flags["scheme"] = scheme_named(flags["scheme"])
-    return Job(preprocess=steps, compiler_flags=compiler_flags, **flags)
+    training, quality = training_request(flags), quality_request(flags)
+    return Job(
+        preprocess=steps,
+        compiler_flags=compiler_flags,
+        training=training,
+        quality=quality,
+        **flags,
+    )

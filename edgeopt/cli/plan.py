@@ -18,6 +18,8 @@ __all__ = ["plan"]
 @options.preprocess
 @options.evaluation
 @options.conversion
+@options.quality
+@options.training
 @options.as_json
 def plan(as_json: bool, **flags: Any) -> None:
     """Say which scheme a deploy of MODEL would use, and why.

@@ -18,8 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from edgeopt.child import Child, ChildDied
 from edgeopt.errors import InputError, ModelError
-from edgeopt.optimize.child import Child, ChildDied
 from edgeopt.progress import Progress
 
 if TYPE_CHECKING:

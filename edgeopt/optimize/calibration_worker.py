@@ -11,7 +11,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
-from edgeopt.optimize.child import serve
+from edgeopt.child import serve
 
 __all__ = ["main"]
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from edgeopt.child import Child, ChildDied
 from edgeopt.dataset import Dataset
 from edgeopt.errors import ModelError
 from edgeopt.optimize.calibration import Ranges, calibrate
-from edgeopt.optimize.child import Child, ChildDied
 from edgeopt.optimize.recipes import ConversionRequest
 from edgeopt.progress import Progress
 

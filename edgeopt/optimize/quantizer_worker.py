@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from edgeopt.optimize.child import serve
+from edgeopt.child import serve
 
 __all__ = ["main"]
 

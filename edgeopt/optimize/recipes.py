@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from difflib import get_close_matches
 
 from edgeopt.errors import InputError
+from edgeopt.quality import QualityRequest
 
 __all__ = ["CALIBRATED", "SCHEMES", "ConversionRequest", "scheme_named"]
 
@@ -61,6 +62,7 @@ class ConversionRequest:
     `io` None is the scheme's own: int8 for int8, float32 for the others. `calibration_samples`
     None is up to 200. `processes` None is one per processor. `legacy_ops` keeps the file readable
     for tools of the TensorFlow 2.5 era (edgetpu_compiler): inline weights, old operator versions.
+    `keep` is what must survive: "zeros" of a pruned model, "clusters" of a clustered one.
     """
 
     scheme: str
@@ -70,6 +72,8 @@ class ConversionRequest:
     per_channel: bool = True
     legacy_ops: bool = False
     processes: int | None = None
+    quality: QualityRequest = field(default_factory=QualityRequest)
+    keep: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         if self.scheme not in SCHEMES:

@@ -7,8 +7,8 @@ import re
 from pathlib import Path
 from typing import Any
 
+from edgeopt.child import Child, ChildDied
 from edgeopt.errors import ModelError, ToolError
-from edgeopt.optimize.child import Child, ChildDied
 
 __all__ = ["run_tensorflow"]
 

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from edgeopt.optimize.child import read_message, take_over_stdout
+from edgeopt.child import read_message, take_over_stdout
 
 __all__ = ["main"]
 

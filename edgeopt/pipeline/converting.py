@@ -19,10 +19,10 @@ from edgeopt.pipeline.session import Session
 from edgeopt.plan import NEEDS_CALIBRATION
 from edgeopt.store import Entry, Store
 
-__all__ = ["quantize", "to_float"]
+__all__ = ["quantize", "safe_stem", "say_cached", "to_float", "versions"]
 
 
-def _versions(*names: str) -> dict[str, str | None]:
+def versions(*names: str) -> dict[str, str | None]:
     """Versions of the tools that a result depends on, without importing them."""
 
     def version(name: str) -> str | None:
@@ -41,15 +41,15 @@ def to_float(session: Session) -> None:
         stage="float",
         source=source.sha256,
         batch=batch,
-        versions=_versions("tensorflow", "keras", "tf-keras", "ai-edge-litert"),
+        versions=versions("tensorflow", "keras", "tf-keras", "ai-edge-litert"),
     )
 
     def make(path: Path) -> Mapping[str, Any]:
         made = float_file(source.path, path, batch=batch, progress=session.progress)
         return {"notes": list(made.notes)}
 
-    entry = session.store.build(key, f"{_stem(session)}_float32.tflite", make)
-    _say_cached(session, entry, "Float model")
+    entry = session.store.build(key, f"{safe_stem(session)}_float32.tflite", make)
+    say_cached(session, entry, "Float model")
     for note in entry.meta["notes"]:
         session.note(note)
     session.float_model = entry.path
@@ -61,6 +61,8 @@ def to_float(session: Session) -> None:
 def quantize(session: Session) -> None:
     """Add the model in the plan's scheme, and how it was made."""
     parent, plan, job = session.artifact, session.plan, session.job
+    made_from = [a for a in session.report.artifacts if a.stage in ("source", "trained")]
+    original = made_from[-1]
     assert plan.scheme is not None
     data = _calibration(session) if plan.scheme in NEEDS_CALIBRATION else None
     request = ConversionRequest(
@@ -70,20 +72,27 @@ def quantize(session: Session) -> None:
         calibration_samples=job.calibration_samples,
         per_channel="per_channel" in session.target.profile.granularity,
         legacy_ops=session.target.accelerator == "edgetpu",
+        quality=job.quality,
+        keep=job.training.kept,
     )
     key = Store.key(
         stage="optimized",
         source=parent.sha256,
-        original=session.report.artifacts[0].sha256,
+        original=original.sha256,
         request=asdict(request),
         calibration=data.digest() if data else None,
         preprocess=job.preprocess.to_json() if data else None,
-        versions=_versions("litert-quantizer", "ai-edge-litert", "tensorflow"),
+        versions=versions("litert-quantizer", "ai-edge-litert", "tensorflow"),
     )
 
     def make(path: Path) -> Mapping[str, Any]:
         made = quantize_file(
-            parent.path, request, path, dataset=data, progress=session.progress, source=job.model
+            parent.path,
+            request,
+            path,
+            dataset=data,
+            progress=session.progress,
+            source=original.path,
         )
         return {
             "engine": made.engine,
@@ -92,8 +101,8 @@ def quantize(session: Session) -> None:
             "versions": made.versions,
         }
 
-    entry = session.store.build(key, f"{_stem(session)}_{plan.scheme}.tflite", make)
-    _say_cached(session, entry, f"{plan.scheme} model")
+    entry = session.store.build(key, f"{safe_stem(session)}_{plan.scheme}.tflite", make)
+    say_cached(session, entry, f"{plan.scheme} model")
     for note in entry.meta["notes"]:
         session.note(note)
     conversion = {
@@ -110,7 +119,8 @@ def quantize(session: Session) -> None:
     )
 
 
-def _say_cached(session: Session, entry: Entry, what: str) -> None:
+def say_cached(session: Session, entry: Entry, what: str) -> None:
+    """Tell the terminal that nothing had to be made."""
     if not entry.fresh:
         session.progress.stage(f"{what} from the cache: nothing changed")
 
@@ -129,7 +139,7 @@ def _calibration(session: Session) -> Dataset:
     return data.match(read(session.float_model).inputs)
 
 
-def _stem(session: Session) -> str:
+def safe_stem(session: Session) -> str:
     """A safe file name for the cache, whatever the user's file is called."""
     stem = session.job.model.resolve().stem
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in stem)[:80] or "model"

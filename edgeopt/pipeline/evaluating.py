@@ -15,7 +15,7 @@ def accuracy(session: Session) -> None:
     assert session.job.eval_data is not None
     found = measure_accuracy(
         session.artifact.path,
-        session.float_model,
+        session.baseline,
         session.job.eval_data,
         session.job.preprocess,
         session.progress,

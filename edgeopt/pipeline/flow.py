@@ -13,7 +13,7 @@ from edgeopt.artifact import Artifact
 from edgeopt.errors import EdgeoptError, InputError, ModelError
 from edgeopt.job import Job
 from edgeopt.model.edgetpu_payload import is_compiled
-from edgeopt.pipeline import compiling, converting, evaluating, running
+from edgeopt.pipeline import compiling, converting, evaluating, running, training
 from edgeopt.pipeline.destination import settle_device
 from edgeopt.pipeline.session import Session
 from edgeopt.plan import make_plan
@@ -103,6 +103,12 @@ def _optimize(session: Session) -> None:
         return
     with session.timed("to_float"):
         converting.to_float(session)
+    session.baseline = session.float_model
+    if session.job.training.techniques:
+        with session.timed("train"):
+            training.train(session)
+        with session.timed("to_float"):
+            converting.to_float(session)
     with session.timed("quantize"):
         converting.quantize(session)
 

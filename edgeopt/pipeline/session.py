@@ -33,6 +33,7 @@ class Session:
         progress.stage(f"Reading {job.model.name}")
         self.report = Report(model=read(job.model), target=target)
         self.float_model: Path | None = None
+        self.baseline: Path | None = None  # the source in float, which accuracy is compared with
 
     @property
     def target(self) -> Target:

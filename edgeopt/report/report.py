@@ -32,6 +32,7 @@ class Report:
     artifacts: tuple[Artifact, ...] = ()
     constraints: ConstraintReport | None = None
     placement: Placement | None = None
+    training: Mapping[str, Any] | None = None
     conversion: Mapping[str, Any] | None = None
     compilation: Mapping[str, Any] | None = None
     accuracy: Mapping[str, Any] | None = None
@@ -57,6 +58,7 @@ class Report:
             "artifacts": [a.to_json() for a in self.artifacts],
             "constraints": self.constraints.to_json() if self.constraints else None,
             "placement": self.placement.to_json() if self.placement else None,
+            "training": _copy(self.training),
             "conversion": _copy(self.conversion),
             "compilation": _copy(self.compilation),
             "accuracy": _copy(self.accuracy),

@@ -13,11 +13,12 @@ PACKAGE = Path(__file__).resolve().parents[2] / "edgeopt"
 
 # A module may import from its own layer's folder and from layers above it in this list.
 LAYERS = [
-    {"__init__", "errors", "paths", "registry", "progress"},
+    {"__init__", "errors", "paths", "registry", "progress", "child"},
     {"artifact", "facts", "findings", "store", "profile", "target", "dataset", "measurement",
-     "comparison", "parity", "feed", "toml_file", "plan", "job"},
+     "comparison", "parity", "feed", "toml_file", "plan", "job",
+     "training", "quality"},
     {"model"},
-    {"optimize", "verify", "compile", "device", "report"},
+    {"optimize", "train", "zoo", "verify", "compile", "device", "report"},
     {"pipeline"},
     {"cli"},
     {"__main__"},

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Child", "ChildDied", "read_message", "serve", "take_over_stdout"]
 
-_PACKAGE_PARENT = str(Path(__file__).resolve().parents[2])
+_PACKAGE_PARENT = str(Path(__file__).resolve().parents[1])
 _KINDS: dict[str, type[EdgeoptError]] = {
     "input": InputError,
     "model": ModelError,
