@@ -35,68 +35,17 @@ import sys
 import tempfile
 import threading
 import time
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+from cases import CASES, Case, outputs, shared_case, varied  # first: it finds edgeopt
 
 from edgeopt.dataset import Preprocess, load_dataset
 from edgeopt.model import read
 from edgeopt.optimize import ConversionRequest, quantize, to_float
-from edgeopt.optimize.calibration import processes_for
 from edgeopt.progress import Silent
-
-SHARED = Path(
-    os.environ.get("EDGEOPT_SHARED", Path(__file__).resolve().parents[1].with_name("shared"))
-)
-
-
-@dataclass(frozen=True)
-class Case:
-    """A model and its data; as many calibration samples as there are, up to `samples`."""
-
-    source: str
-    calibration: str | None = None
-    test: str | None = None
-    preprocess: str = ""
-    samples: int = 500
-
-
-CASES = {
-    "kws_dscnn": Case(
-        "models/kws_dscnn/model.h5",
-        "datasets/kws_mfcc/kws.npz:x_calib",
-        "datasets/kws_mfcc/kws.npz:x_test,y_test",
-    ),
-    "fmnist_dscnn": Case(
-        "models/fmnist_dscnn/model.h5",
-        "datasets/fashion_mnist/calib500.npz",
-        "datasets/fashion_mnist/test10k.npz",
-        "scale=1/255",
-    ),
-    "ic_resnet8": Case("models/ic_resnet8/model.h5", "datasets/images_imagenet", samples=200),
-    "efficientnet_lite0": Case(
-        "models/efficientnet_lite0/model.keras",
-        "datasets/images_imagenet",
-        preprocess="mean=127,scale=1/128",
-        samples=100,
-    ),
-}
-
-
-def shared_case(case: Case) -> Case:
-    def place(name: str | None) -> str | None:
-        return name and str(SHARED / name)
-
-    return replace(
-        case,
-        source=str(SHARED / case.source),
-        calibration=place(case.calibration),
-        test=place(case.test),
-    )
 
 
 def tree_rss_bytes(root: int) -> int:
@@ -173,29 +122,6 @@ def run_job(job: dict[str, Any]) -> dict[str, Any]:
     return {**times, "samples_per_s": data.count(job["samples"]) / times["calibration_s"]}
 
 
-def outputs(model: Path, samples: np.ndarray) -> np.ndarray:
-    """Real-valued first outputs, one row a sample."""
-    from ai_edge_litert.interpreter import Interpreter
-
-    interpreter = Interpreter(str(model), num_threads=processes_for(99, None))
-    interpreter.allocate_tensors()
-    source, result = interpreter.get_input_details()[0], interpreter.get_output_details()[0]
-    rows = []
-    for sample in samples:
-        value = sample[None]
-        if source["dtype"] == np.int8:
-            scale, zero = source["quantization"]
-            value = np.clip(np.rint(value / scale) + zero, -128, 127)
-        interpreter.set_tensor(source["index"], value.astype(source["dtype"]))
-        interpreter.invoke()
-        row = interpreter.get_tensor(result["index"]).astype(np.float64).ravel()
-        if result["dtype"] == np.int8:
-            scale, zero = result["quantization"]
-            row = (row - zero) * scale
-        rows.append(row)
-    return np.array(rows)
-
-
 def worth(found: np.ndarray, wanted: np.ndarray, labels: np.ndarray | None) -> dict[str, Any]:
     noise = np.sum((found - wanted) ** 2)
     signal = np.sum((wanted - wanted.mean(axis=1, keepdims=True)) ** 2)
@@ -205,22 +131,6 @@ def worth(found: np.ndarray, wanted: np.ndarray, labels: np.ndarray | None) -> d
         "sqnr_db": float(10 * np.log10(signal / noise)) if noise and signal else None,
         "accuracy": None if labels is None else float(np.mean(best == labels)),
     }
-
-
-def varied(images: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Seeded crops (60 to 100% of each side, moved) and mirror images of a few samples."""
-    rng = np.random.default_rng(seed)
-    made = []
-    for index in range(count):
-        image = images[index % len(images)]
-        height, width = image.shape[:2]
-        part = rng.uniform(0.6, 1.0)
-        top, left = rng.uniform(0, 1 - part, 2) * (height, width)
-        rows = (top + np.arange(height) * part).astype(int)
-        columns = (left + np.arange(width) * part).astype(int)
-        image = image[rows][:, columns]
-        made.append(image[:, ::-1] if rng.random() < 0.5 else image)
-    return np.array(made)
 
 
 def random_model(folder: Path) -> Path:
