@@ -13,7 +13,7 @@ from edgeopt.artifact import Artifact
 from edgeopt.errors import EdgeoptError, InputError, ModelError
 from edgeopt.job import Job
 from edgeopt.model.edgetpu_payload import is_compiled
-from edgeopt.pipeline import compiling, converting, evaluating, running, training
+from edgeopt.pipeline import compiling, converting, evaluating, preserving, running, training
 from edgeopt.pipeline.destination import settle_device
 from edgeopt.pipeline.session import Session
 from edgeopt.plan import make_plan
@@ -111,6 +111,9 @@ def _optimize(session: Session) -> None:
             converting.to_float(session)
     with session.timed("quantize"):
         converting.quantize(session)
+    if session.job.training.kept:
+        with session.timed("preserved", "Looking for every zero and cluster in the final file"):
+            preserving.preserved(session)
 
 
 def _verify(session: Session) -> None:

@@ -33,6 +33,7 @@ class Report:
     constraints: ConstraintReport | None = None
     placement: Placement | None = None
     training: Mapping[str, Any] | None = None
+    preservation: Mapping[str, Any] | None = None
     conversion: Mapping[str, Any] | None = None
     compilation: Mapping[str, Any] | None = None
     accuracy: Mapping[str, Any] | None = None
@@ -59,6 +60,7 @@ class Report:
             "constraints": self.constraints.to_json() if self.constraints else None,
             "placement": self.placement.to_json() if self.placement else None,
             "training": _copy(self.training),
+            "preservation": _copy(self.preservation),
             "conversion": _copy(self.conversion),
             "compilation": _copy(self.compilation),
             "accuracy": _copy(self.accuracy),

@@ -14,6 +14,7 @@ from rich.text import Text
 from edgeopt.facts import ModelFacts, Tensor
 from edgeopt.findings import ConstraintReport, Placement, Violation
 from edgeopt.measurement import Measurement
+from edgeopt.report.preservation import preservation_line
 from edgeopt.report.report import Report
 from edgeopt.report.units import bytes_text, count_text, duration_text, percent_text
 
@@ -55,6 +56,8 @@ def deploy_summary(report: Report) -> RenderableType:
         grid.add_row("rules", _rules_line(report.constraints))
     if report.placement and report.target.accelerator != "cpu":
         grid.add_row("placement", _placement_line(report.placement))
+    if report.preservation:
+        grid.add_row("preserved", preservation_line(report.preservation))
     if report.accuracy:
         grid.add_row("accuracy", _accuracy_line(report.accuracy))
     if report.device:
