@@ -14,7 +14,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
@@ -42,7 +42,13 @@ class ChildDied(Exception):
 class Child:
     """One process running `module`.main(); ended on leaving the `with` block, however that is."""
 
-    def __init__(self, module: str, *, quiet_tensorflow: bool = True) -> None:
+    def __init__(
+        self,
+        module: str,
+        *,
+        quiet_tensorflow: bool = True,
+        variables: Mapping[str, str] | None = None,
+    ) -> None:
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed in __exit__
         code = (
             "import sys; sys.path[:] = [p for p in sys.path if p]; "  # not a user's ./numpy.py
@@ -55,6 +61,7 @@ class Child:
             "TF_CPP_MIN_LOG_LEVEL": "3" if quiet_tensorflow else "0",
             "CUDA_VISIBLE_DEVICES": "-1",
             "TF_USE_LEGACY_KERAS": "0",
+            **(variables or {}),
         }
         self._process = subprocess.Popen(
             [sys.executable, "-c", code],
@@ -158,28 +165,35 @@ def take_over_stdout() -> BinaryIO:
 
 
 def serve(
-    answer: Callable[[dict[str, Any], list[NDArray[Any]]], dict[str, Any]],
+    answer: Callable[[dict[str, Any], list[NDArray[Any]]], dict[str, Any] | Iterator[Any]],
     *,
     what: str,
     package: str,
 ) -> None:
     """The child's life: answer messages until the parent closes the pipe.
 
-    What `answer` raises goes to the parent as an error of `what`, the library that this child holds
-    and that `package` brings.
+    An iterator of answers is sent as it goes, for work that reports on its way. What `answer`
+    raises goes to the parent as an error of `what`, the library that this child holds and that
+    `package` brings.
     """
     pipe = take_over_stdout()
     while (received := read_message(sys.stdin.buffer)) is not None:
         try:
-            reply = answer(*received)
+            made = answer(*received)
+            for reply in [made] if isinstance(made, dict) else made:
+                pipe.write(json.dumps(reply).encode() + b"\n")
+        except BrokenPipeError:
+            break  # the parent is gone
         except Exception as error:  # noqa: BLE001 - whatever it raises goes to the parent
-            reply = _failure(error, what, package)
-        pipe.write(json.dumps(reply).encode() + b"\n")
+            pipe.write(json.dumps(_failure(error, what, package)).encode() + b"\n")
     os._exit(0)  # nothing to save; skips seconds of library teardown
 
 
 def _failure(error: Exception, what: str, package: str) -> dict[str, Any]:
     """What the library said, in our words where it is known."""
+    if isinstance(error, EdgeoptError):
+        return {"error": error.kind, "message": error.message, "hint": error.hint,
+                "details": error.details}  # fmt: skip
     text = re.sub(r"\s+", " ", str(error))[:500]
     if isinstance(error, ImportError):
         return {"error": "tool", "message": f"{what} does not import: {text}.",
