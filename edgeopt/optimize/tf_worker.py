@@ -25,7 +25,6 @@ _Order = tuple[list[str], list[str]]
 
 _FIXED_SIZE = "Rebuild it with a fixed size, such as keras.Input((224, 224, 3)), and save it again."
 _SIGNATURE = "Export it with model.export(FOLDER), or give tf.saved_model.save its signatures=."
-_KERAS_MODULES = ("keras", "tf_keras", "tensorflow", "builtins")
 
 
 class _CannotConvert(Exception):
@@ -151,25 +150,19 @@ def _from_savedmodel(source: str, batch: int, folder: str) -> _Order:
 
 
 def _refuse_code(source: str) -> None:
-    """Legacy loading has no safe mode: it would run a Lambda's bytecode, or import any module."""
+    """Legacy loading has no safe mode."""
     import h5py
+
+    from edgeopt.model.stored_code import find_stored_code
 
     with h5py.File(source, "r") as file:
         text = file.attrs.get("model_config", b"{}")
-    waiting = [json.loads(text)]
-    while waiting:
-        value = waiting.pop()
-        waiting += value.values() if isinstance(value, dict) else []
-        waiting += value if isinstance(value, list) else []
-        if not isinstance(value, dict):
-            continue
-        if value.get("class_name") in ("Lambda", "__lambda__") or "lambda" in (
-            value.get(key) for key in ("function_type", "output_shape_type", "mask_type")
-        ):
-            raise ValueError("a Lambda layer is unsafe")
-        module = value.get("module")
-        if isinstance(module, str) and module.split(".")[0] not in _KERAS_MODULES:
-            raise _CannotConvert(f"it would import {module}, and code is not run from a file.")
+    found = find_stored_code(json.loads(text))
+    if found is None:
+        return
+    if not found.module and not found.function:
+        raise ValueError("a Lambda layer is unsafe")
+    raise _CannotConvert(found.text)
 
 
 def _is_keras3(source: str) -> bool:
