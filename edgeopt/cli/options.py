@@ -78,6 +78,12 @@ conversion = stack(
         help="Type of the model's inputs and outputs.",
     ),
     option(
+        "--goal",
+        env="GOAL",
+        type=click.Choice(["size", "latency", "accuracy"]),
+        help="What matters most to the plan; left out: what is cheapest to make.",
+    ),
+    option(
         "--batch",
         type=click.IntRange(1),
         metavar="N",

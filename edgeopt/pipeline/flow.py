@@ -78,9 +78,15 @@ def _plan(session: Session) -> None:
         session.facts,
         session.target,
         has_calibration=job.calibration is not None,
+        has_train_data=job.train_data is not None,
+        has_eval_data=job.eval_data is not None,
+        max_accuracy_drop=job.max_accuracy_drop,
+        goal=job.goal,
+        techniques=job.training.techniques,
         scheme=job.scheme,
         io=job.io,
     )
+    session.follow(chosen)
     session.add(plan=chosen, artifacts=(Artifact.of(job.model, "source"),))
 
 
@@ -104,7 +110,7 @@ def _optimize(session: Session) -> None:
     with session.timed("to_float"):
         converting.to_float(session)
     session.baseline = session.float_model
-    if session.job.training.techniques:
+    if session.plan.techniques:
         with session.timed("train"):
             training.train(session)
         with session.timed("to_float"):

@@ -56,6 +56,19 @@ class Session:
     def add(self, **changes: Any) -> None:
         self.report = replace(self.report, **changes)
 
+    def follow(self, plan: Plan) -> None:
+        """Let the job ask for what was decided, so that every later step does the same.
+
+        Labelled training data serves for calibration where there is no other.
+        """
+        job = self.job
+        self.job = replace(
+            job,
+            training=replace(job.training, techniques=plan.techniques),
+            quality=replace(job.quality, **plan.quality),
+            calibration=job.calibration or (job.train_data if plan.scheme else None),
+        )
+
     def note(self, text: str) -> None:
         if text not in self.report.notes:
             self.add(notes=(*self.report.notes, text))
