@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt.child import Child, ChildDied
 from edgeopt.errors import InputError, ModelError
+from edgeopt.optimize.statistics import held_out
 from edgeopt.progress import Progress
 
 if TYPE_CHECKING:
@@ -38,6 +39,7 @@ _CHUNK_S = 0.05
 _CHUNK_SAMPLES = 32
 _CHUNK_BYTES = 1 << 20
 _PREPARED_BYTES = 64 << 20
+_KEPT_BYTES = 64 << 20
 _ALONE = 32  # so few samples are one process's work
 _PATIENCE_S = 0.1  # processes that start side by side are ready this close together
 
@@ -46,7 +48,9 @@ Range = tuple[list[float], list[float]]
 
 @dataclass(frozen=True, kw_only=True)
 class Ranges:
-    """Tensor name to ([minimum], [maximum]) in real units, and how they were measured."""
+    """Tensor name to ([minimum], [maximum]) in real units, and how they were measured.
+
+    `kept` are the samples held out, when statistics were asked for."""
 
     ranges: Mapping[str, Range]
     samples: int
@@ -54,6 +58,7 @@ class Ranges:
     startup_seconds: float
     processes: int
     notes: tuple[str, ...] = ()
+    kept: tuple[tuple[NDArray[Any], ...], ...] = field(default=(), repr=False)
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -83,9 +88,11 @@ def calibrate(
     processes: int | None,
     progress: Progress,
     every_tensor: bool = False,
+    statistics: Path | None = None,
 ) -> Ranges:
     """Run up to `limit` samples, evenly spread over the set (already matched to the model).
 
+    `statistics` is a folder: each process leaves a file there that `statistics.load` reads.
     Raises InputError for data that cannot calibrate (identical samples, NaN), ModelError when the
     model crashes or gives NaN.
     """
@@ -95,9 +102,13 @@ def calibrate(
         count = 1
     patience = _PATIENCE_S if processes is None else _STUCK_S  # a number that was asked for holds
     feed = _Feed(dataset.spread(total), total, progress, crew=count, patience_s=patience)
+    feed.keep = statistics is not None
     progress.stage("Calibrating", total, "samples")
     began = time.perf_counter()
-    crew = _Crew({"do": "load", "model": str(float_path), "every_tensor": every_tensor}, feed)
+    load: dict[str, Any] = {"do": "load", "model": str(float_path), "every_tensor": every_tensor}
+    if statistics is not None:
+        load["statistics"], load["samples"] = str(statistics), total
+    crew = _Crew(load, feed)
     try:
         crew.hire(count)
         feed.prepare()
@@ -114,6 +125,7 @@ def calibrate(
         startup_seconds=feed.began - began,
         processes=feed.ready,
         notes=_notes(total),
+        kept=tuple(feed.kept),
     )
 
 
@@ -156,6 +168,10 @@ class _Feed:
     ahead: deque[tuple[NDArray[Any], ...]] = field(default_factory=deque)
     first: bytes | None = None
     varied: bool = False
+    given: int = 0  # samples handed out: their numbers
+    keep: bool = False  # the samples held out
+    kept: list[tuple[NDArray[Any], ...]] = field(default_factory=list)
+    kept_bytes: int = 0
 
     def begin(self) -> bool:
         """A process is ready: wait a little for the others. False when it comes too late."""
@@ -183,8 +199,9 @@ class _Feed:
                 self.ahead.append(sample)
                 size += sum(array.nbytes for array in sample)
 
-    def next(self) -> list[NDArray[Any]] | None:
-        """The next chunk: an array per input, its first axis counting samples."""
+    def next(self) -> tuple[int, list[NDArray[Any]]] | None:
+        """The number of the next chunk's first sample, and the chunk: an array per input, its first
+        axis counting samples."""
         import numpy as np
 
         with self.lock:
@@ -193,7 +210,9 @@ class _Feed:
             try:
                 samples = self._gather()
                 self.over = not samples
-                return [np.stack(arrays) for arrays in zip(*samples, strict=True)] or None
+                first, self.given = self.given, self.given + len(samples)
+                chunk = [np.stack(arrays) for arrays in zip(*samples, strict=True)]
+                return (first, chunk) if chunk else None
             except BaseException as error:  # noqa: BLE001 - raised again in the main thread
                 self.error = error
                 return None
@@ -208,6 +227,7 @@ class _Feed:
                 self.ahead.appendleft(sample)
                 break
             self._compare(sample)
+            self._hold(sample, self.given + len(samples))
             samples.append(sample)
         return samples
 
@@ -225,6 +245,11 @@ class _Feed:
             content = b"".join(array.tobytes() for array in sample)
             self.first = self.first if self.first is not None else content
             self.varied = content != self.first
+
+    def _hold(self, sample: tuple[NDArray[Any], ...], number: int) -> None:
+        if self.keep and self.kept_bytes < _KEPT_BYTES and held_out(number, self.total):
+            self.kept.append(sample)
+            self.kept_bytes += sum(array.nbytes for array in sample)
 
     def finish(self, answer: Mapping[str, Any]) -> None:
         with self.lock:
@@ -272,8 +297,9 @@ class _Crew:
             self.starting.discard(child)
             if not works:
                 return
-            while (chunk := self.feed.next()) is not None:
-                child.send({"do": "samples"}, chunk)
+            while (given := self.feed.next()) is not None:
+                first, chunk = given
+                child.send({"do": "samples", "first": first}, chunk)
                 waiting += 1
                 if waiting >= _IN_FLIGHT:
                     self.feed.finish(child.answer())

@@ -7,18 +7,24 @@ usual one needs the interpreter alone, which starts five times as fast.
 
 from __future__ import annotations
 
+import os
+import tempfile
 import time
 from collections.abc import Mapping
 from typing import Any, Protocol
 
 from edgeopt.child import serve
+from edgeopt.optimize.statistics_watch import Detailed
 
 __all__ = ["main"]
 
 
 class _Watch(Protocol):
-    def see(self, arrays: list[Any]) -> None:
-        """Run the model once on one batch, an array per input, and remember the ranges."""
+    inputs: list[dict[str, Any]]  # the interpreter's details
+
+    def see(self, arrays: list[Any], number: int) -> None:
+        """Run the model once on one batch, an array per input, and remember the ranges; `number`
+        is the sample's place in the calibration set."""
 
     def ranges(self) -> dict[str, list[list[float]]]: ...
 
@@ -51,7 +57,7 @@ class _Profiled:
         self._low: dict[str, float] = {}
         self._high: dict[str, float] = {}
 
-    def see(self, arrays: list[Any]) -> None:
+    def see(self, arrays: list[Any], number: int) -> None:
         if self._shapes != [array.shape for array in arrays]:  # sides left open
             self._shapes = [array.shape for array in arrays]
             for detail, shape in zip(self.inputs, self._shapes, strict=True):
@@ -112,7 +118,7 @@ class _EveryTensor:
             qsv_update_func=min_max_update,
         )
 
-    def see(self, arrays: list[Any]) -> None:
+    def see(self, arrays: list[Any], number: int) -> None:
         named = dict(zip(self._names, arrays, strict=True))
         self._calibrator.calibrate({self._key: [named]}, self._recipe)
 
@@ -128,26 +134,37 @@ class _Worker:
     def __init__(self) -> None:
         self.watch: _Watch | None = None
         self.batches: list[int | None] = []
+        self.folder = ""
 
     def answer(self, message: dict[str, Any], arrays: list[Any]) -> dict[str, Any]:
         if message["do"] == "load":
-            watch = (_EveryTensor if message["every_tensor"] else _Profiled)(message["model"])
-            self.watch = watch
+            self.watch = watch = self.open(message)
             shapes = [detail["shape"] for detail in watch.inputs]
             self.batches = [int(shape[0]) if len(shape) else None for shape in shapes]
             return {"loaded": True}
         assert self.watch is not None
         if message["do"] == "samples":
-            return self.samples(self.watch, arrays)
+            return self.samples(self.watch, arrays, message.get("first", 0))
+        if isinstance(self.watch, Detailed):
+            handle, path = tempfile.mkstemp(".npz", "statistics-", self.folder)
+            os.close(handle)
+            self.watch.write(path)
         return {"ranges": self.watch.ranges()}
 
-    def samples(self, watch: _Watch, chunk: list[Any]) -> dict[str, Any]:
+    def open(self, message: dict[str, Any]) -> _Watch:
+        if message.get("statistics"):
+            self.folder = message["statistics"]
+            return Detailed(message["model"], message["samples"])
+        return (_EveryTensor if message["every_tensor"] else _Profiled)(message["model"])
+
+    def samples(self, watch: _Watch, chunk: list[Any], first: int) -> dict[str, Any]:
         """`chunk`: an array per input, its first axis counting samples."""
         began = time.perf_counter()
         count = len(chunk[0])
         for index in range(count):
             pairs = zip(self.batches, chunk, strict=True)
-            watch.see([_batched(array[index], batch) for batch, array in pairs])
+            arrays = [_batched(array[index], batch) for batch, array in pairs]
+            watch.see(arrays, first + index)
         return {"done": count, "seconds": time.perf_counter() - began}
 
 

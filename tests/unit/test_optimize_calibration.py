@@ -124,7 +124,7 @@ def test_chunks_grow_with_the_models_speed_and_hold_samples_of_one_shape() -> No
     first = feed.next()
     feed.finish({"done": 1, "seconds": 0.001})
     chunks = [first, *iter(feed.next, None)]
-    assert [chunk[0].shape for chunk in chunks if chunk] == [
+    assert [chunk[1][0].shape for chunk in chunks if chunk] == [
         (1, 4),
         *[(32, 4)] * 4,
         (11, 4),
@@ -135,4 +135,4 @@ def test_chunks_grow_with_the_models_speed_and_hold_samples_of_one_shape() -> No
 def test_a_slow_model_gets_one_sample_at_a_time() -> None:
     feed = _Feed(iter([(np.zeros(4),)] * 5), 5, Silent())
     feed.finish({"done": 1, "seconds": 2.0})
-    assert [chunk[0].shape for chunk in iter(feed.next, None) if chunk] == [(1, 4)] * 5
+    assert [chunk[1][0].shape for chunk in iter(feed.next, None) if chunk] == [(1, 4)] * 5
