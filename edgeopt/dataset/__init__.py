@@ -4,5 +4,6 @@ from __future__ import annotations
 
 from edgeopt.dataset.dataset import Dataset, load_dataset, match
 from edgeopt.dataset.preprocess import Preprocess
+from edgeopt.dataset.targets import Answer, Boxes, Targets
 
-__all__ = ["Dataset", "Preprocess", "load_dataset", "match"]
+__all__ = ["Answer", "Boxes", "Dataset", "Preprocess", "Targets", "load_dataset", "match"]

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt.dataset.preprocess import Preprocess
 from edgeopt.dataset.sources import Arrays, Images, Source
+from edgeopt.dataset.targets import Targets
 from edgeopt.dataset.user_function import Function
 from edgeopt.errors import InputError
 from edgeopt.facts import Tensor
@@ -42,11 +43,13 @@ class Dataset:
     order: tuple[int, ...] = ()
     names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    beside: Targets | None = field(default=None, repr=False)  # of a file of labels
 
     def __post_init__(self) -> None:
         if self.preprocess.empty or isinstance(self.source, Images):
             return
-        if len(self.source.take(0)) > 1:
+        undecided = isinstance(self.source, Function) and self.source.may_hold_targets
+        if len(self.source.take(0)) > 1 and not undecided:
             raise InputError(
                 f"{self.spec} has several arrays a sample: --preprocess cannot say for which.",
                 "Store the arrays as the model takes them, or use MODULE:FUNCTION.",
@@ -102,7 +105,20 @@ class Dataset:
 
         Raises InputError when the stored labels are not class numbers.
         """
+        if self.beside is not None:
+            import numpy as np
+
+            return np.asarray(self.beside.of("classes"), dtype=np.int64)
         return self.source.labels()
+
+    @property
+    def targets(self) -> Targets | None:
+        """What is right for each sample in the order of `samples`, of whatever kind; None when
+        nothing says. Raises InputError when it is stored in a way that cannot be read."""
+        if self.beside is not None:
+            return self.beside
+        raw = self.source.targets()
+        return None if raw is None else Targets(raw, f"of {self.spec}")
 
     def match(self, inputs: Sequence[Tensor]) -> Dataset:
         """This set fitted to a model's inputs; images are resized to the input, which is noted.
@@ -114,6 +130,8 @@ class Dataset:
         source = self.source
         if isinstance(source, Arrays):
             source = source.named([plain_name(t.name) for t in inputs])
+        if isinstance(source, Function):
+            source = source.of_inputs(len(inputs))
         chosen = replace(self, source=source)
         order, fits, notes = fit_inputs(chosen, tuple(inputs))
         notes = tuple(dict.fromkeys((*self.notes, *notes)))
@@ -152,15 +170,24 @@ def match(dataset: Dataset, inputs: tuple[Tensor, ...]) -> Dataset:
 
 
 def load_dataset(
-    spec: str, *, preprocess: Preprocess | None = None, base: Path | None = None
+    spec: str,
+    *,
+    preprocess: Preprocess | None = None,
+    base: Path | None = None,
+    labels: str | None = None,
 ) -> Dataset:
     """The data set that `spec` names; relative names start at `base` (the working folder).
 
-    Raises InputError when it is missing, empty, unreadable or hostile.
+    `labels` is a file of labels beside it, which then count instead of its own. Raises InputError
+    when one is missing, empty, unreadable or hostile.
     """
     source = _source(spec, base or Path.cwd())
-    steps = preprocess or Preprocess()
-    return Dataset(spec=spec, source=source, preprocess=steps)
+    steps, beside = preprocess or Preprocess(), None
+    if labels is not None:
+        from edgeopt.dataset.label_files import read_labels
+
+        source, beside = read_labels((base or Path.cwd()) / Path(labels).expanduser(), source)
+    return Dataset(spec=spec, source=source, preprocess=steps, beside=beside)
 
 
 def _source(spec: str, base: Path) -> Source:

@@ -37,6 +37,9 @@ class Source(Protocol):
 
     def labels(self) -> NDArray[np.int64] | None: ...
 
+    def targets(self) -> NDArray[Any] | Sequence[Any] | None:
+        """What is right for each sample, as it is stored: numbers, texts, Boxes or Answers."""
+
     def digest(self) -> str: ...
 
 
@@ -81,6 +84,28 @@ class Images:
         if not self.classes:
             return None
         return np.asarray([label for _, label in self._items], dtype=np.int64)
+
+    def targets(self) -> NDArray[np.int64] | None:
+        return self.labels()
+
+    def only(self, names: Sequence[str], by: str) -> Images:
+        """The images of these names, in their order: paths from the folder, or file names alone
+        where they are unique. Raises InputError for one that is not there; `by` is who names it."""
+        found: dict[str, tuple[Path, int] | None] = {}
+        for item in self._items:
+            for key in {item[0].relative_to(self.folder).as_posix(), item[0].name}:
+                found[key] = None if key in found else item
+        chosen = []
+        for name in names:
+            one = found.get(name) or found.get(name.rpartition("/")[2])
+            if one is None:
+                raise InputError(
+                    f"{by} names {name!r}, which is not in {self.folder}, or is there twice."
+                )
+            chosen.append(one)
+        made = copy(self)
+        made._items, made.classes = chosen, ()
+        return made
 
     def digest(self) -> str:
         total = hashlib.sha256()
@@ -146,6 +171,7 @@ class Arrays:
         self._wanted = wanted
         self._loaded: dict[str, NDArray[Any]] = {}
         self._y: str | None = None
+        self._boxed = False  # the labels are boxes and their classes
         self.names: tuple[str, ...] = ()
         if self.kind == "npy":
             self._x: tuple[str, ...] = ("",)
@@ -163,9 +189,11 @@ class Arrays:
             self._y = wanted[1] if len(wanted) > 1 else None
             return (wanted[0],)
         self._y = "y" if "y" in present else None
+        self._boxed = self._y is None and {"boxes", "classes"} <= set(present)
         if "x" in present:
             return ("x",)
-        named = tuple(name for name in present if name != "y")
+        labels = {"y", "boxes", "classes"} if self._boxed else {"y"}
+        named = tuple(name for name in present if name not in labels)
         counts = {self._array(name).shape[:1] for name in named}
         if len(named) > 1 and len(counts) == 1 and counts != {()}:
             self.names = named  # one array per named model input; `match` checks the names
@@ -186,6 +214,7 @@ class Arrays:
         chosen = copy(self)
         chosen.names = chosen._x = tuple(names)
         chosen._y = "y" if "y" in present and "y" not in names else None
+        chosen._boxed = self._boxed and not {"boxes", "classes"} & set(names)
         chosen._check()
         return chosen
 
@@ -256,12 +285,12 @@ class Arrays:
                     f"{self.file} has {len(self)} samples in {self._x[0]!r} but {len(array)} in "
                     f"{name!r}."
                 )
-        if self._y is not None:
-            y = self._array(self._y)
+        for label in ("boxes", "classes") if self._boxed else filter(None, (self._y,)):
+            y = self._array(label)
             if y.ndim == 0 or len(y) != len(self):
                 raise InputError(
                     f"{self.file} has {len(self)} samples in {self._x[0]!r} but "
-                    f"{len(y) if y.ndim else 1} labels in {self._y!r}."
+                    f"{len(y) if y.ndim else 1} labels in {label!r}."
                 )
 
     def __len__(self) -> int:
@@ -274,6 +303,15 @@ class Arrays:
         if self._y is None:
             return None
         return as_labels(self._array(self._y), f"{self._y!r} of {self.file}")
+
+    def targets(self) -> NDArray[Any] | Sequence[Any] | None:
+        from edgeopt.dataset.targets import checked_numbers, padded_boxes
+
+        if self._boxed:
+            return padded_boxes(self._array("boxes"), self._array("classes"), str(self.file))
+        if self._y is None:
+            return None
+        return checked_numbers(self._array(self._y), f"{self._y!r} of {self.file}")
 
     def digest(self) -> str:
         from edgeopt.artifact import hash_path
