@@ -29,13 +29,15 @@ _INLINE_BYTES = 1 << 30
 @dataclass(frozen=True, kw_only=True)
 class Conversion:
     """`engine` is "litert-quantizer", "tflite-converter" or "copy". `calibration` has samples,
-    seconds and processes, None where nothing was calibrated."""
+    seconds and processes, None where nothing was calibrated. `layer_errors` is
+    `LayerErrors.to_json()`, None where it was not measured."""
 
     path: Path
     engine: str
     float_path: Path
     notes: tuple[str, ...] = ()
     calibration: dict[str, Any] | None = None
+    layer_errors: dict[str, Any] | None = None
     versions: dict[str, str] = field(default_factory=dict)
 
 
@@ -66,6 +68,7 @@ def convert(
         float_path=between,
         notes=(*made.notes, *done.notes),
         calibration=done.calibration,
+        layer_errors=done.layer_errors,
         versions={**made.versions, **done.versions},
     )
 
@@ -108,6 +111,7 @@ def quantize(
         job = _Job(float_path, request, folder, dataset, progress, source)
         engine = job.run()
         job.finish()
+        errors = job.layer_errors()
     notes = (*(dataset.notes if dataset and request.calibrated else ()), *job.notes)
     return Conversion(
         path=output,
@@ -115,6 +119,7 @@ def quantize(
         float_path=float_path,
         notes=notes,
         calibration=job.calibration,
+        layer_errors=errors,
         versions={**installed("litert-quantizer", "ai-edge-litert"), **job.versions},
     )
 
@@ -252,6 +257,19 @@ class _Job:
             probe(self.result)
         except ModelError as error:
             raise _unloadable(error, self.request, self.result) from error
+
+    def layer_errors(self) -> dict[str, Any] | None:
+        """What each operation costs. The model is good without knowing: a failure is noted."""
+        from edgeopt.optimize.layer_errors import layer_errors
+
+        if not self.request.calibrated or self.dataset is None:
+            return None
+        try:
+            found = layer_errors(self.float_path, self.result, self.dataset, progress=self.progress)
+        except EdgeoptError as error:
+            self.notes.append(f"The error of each layer was not measured: {error.message}")
+            return None
+        return found.to_json()
 
 
 def _beyond_both(

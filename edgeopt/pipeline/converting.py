@@ -98,6 +98,7 @@ def quantize(session: Session) -> None:
             "engine": made.engine,
             "notes": list(made.notes),
             "calibration": made.calibration,
+            "layer_errors": made.layer_errors,
             "versions": made.versions,
         }
 
