@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +14,7 @@ from edgeopt.device.adb_frame import Frame, marked_command, new_marker
 from edgeopt.device.adb_server import AdbProgram, explain, find_program, reach
 from edgeopt.device.capture import Capture, deadline_passed
 from edgeopt.device.inventory import DeviceSpec
+from edgeopt.device.packing import Packing, UnpackFailed
 from edgeopt.device.printable import tail
 from edgeopt.device.transport import Completed
 from edgeopt.errors import DeviceError
@@ -23,6 +25,9 @@ _TEMPORARY = "/data/local/tmp"  # where the shell user of every Android may writ
 # Longest command line: 4096 bytes with its frame in the first protocol version, 64 kB since.
 _LINE_BYTES = {False: 3500, True: 60_000}
 _SMALL_STEP_S = 10.0
+# $1 the file to make from $1.gz, then the program that decompresses.
+_UNPACK = """umask 077; f=$1; shift; rm -f "$f"; "$@" <"$f.gz" >"$f"
+e=$?; rm -f "$f.gz"; exit $e"""
 
 
 def connect(spec: DeviceSpec, timeout_s: float) -> AdbTransport:
@@ -37,6 +42,7 @@ class AdbTransport:
     """`shell_v2` False is for devices before Android 7: stderr arrives mixed into stdout."""
 
     kind = "adb"
+    unpacks_at_once = False  # adbd's file transfer ends in a file, and its shell's stdin is slow
 
     def __init__(self, adb: AdbProgram, *, shell_v2: bool) -> None:
         self.name = adb.name
@@ -89,8 +95,9 @@ class AdbTransport:
         timeout_s: float,
         on_bytes: Callable[[int], None] | None = None,
     ) -> None:
+        blocks = adb_sync.blocks(source)
         adb_sync.push(
-            self._adb.serial, self.name, source, remote, timeout_s=timeout_s, on_bytes=on_bytes
+            self._adb.serial, self.name, source, remote, blocks, timeout_s, on_bytes=on_bytes
         )
         # adbd gives group and others what the owner has, whatever mode was asked for.
         done = self.run(["chmod", "600", remote], timeout_s=_SMALL_STEP_S)
@@ -98,6 +105,33 @@ class AdbTransport:
             raise DeviceError(
                 f"{self.name} could not make {remote} private: {tail(done.stderr or done.stdout)}.",
                 "Give a workdir on a file system with permissions, such as /data/local/tmp.",
+            )
+
+    def push_packed(
+        self,
+        source: Path,
+        remote: str,
+        *,
+        packing: Packing,
+        timeout_s: float,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> None:
+        deadline = time.monotonic() + timeout_s
+        arrived, blocks = f"{remote}.gz", packing.blocks(source)
+        try:
+            adb_sync.push(
+                self._adb.serial, self.name, source, arrived, blocks, timeout_s, on_bytes=on_bytes
+            )
+            left = max(_SMALL_STEP_S, deadline - time.monotonic())
+            done = self.run(["sh", "-c", _UNPACK, "sh", remote, *packing.unpack], timeout_s=left)
+        except BaseException:
+            with contextlib.suppress(DeviceError):
+                self.run(["rm", "-f", arrived], timeout_s=_SMALL_STEP_S)
+            raise
+        if done.exit_code:
+            said = tail(done.stderr or done.stdout) or f"exit {done.exit_code}"
+            raise UnpackFailed(
+                f"{self.name} could not decompress {source.name} ({packing.unpack[0]}): {said}."
             )
 
     def pull(self, remote: str, target: Path, *, timeout_s: float) -> None:

@@ -10,7 +10,7 @@ import contextlib
 import os
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from edgeopt.device.capture import MAX_PULL_BYTES, deadline_passed
 from edgeopt.device.printable import clean_text
 from edgeopt.errors import DeviceError
 
-__all__ = ["pull", "push"]
+__all__ = ["blocks", "pull", "push"]
 
 _CHUNK = 64 << 10  # SYNC_DATA_MAX
 _MODE = 0o100600
@@ -31,17 +31,22 @@ def push(
     name: str,
     source: Path,
     remote: str,
-    *,
+    content: Iterable[tuple[bytes, int]],
     timeout_s: float,
+    *,
     on_bytes: Callable[[int], None] | None = None,
 ) -> None:
-    """Write `source` to `remote`. adbd widens the mode to group and others: chmod it afterwards."""
-    with _sync(serial, name, "push", timeout_s) as link, source.open("rb") as reader:
+    """Write `content` to `remote`: blocks, each with how far in `source` it takes us.
+
+    adbd widens the mode to group and others: chmod it afterwards.
+    """
+    with _sync(serial, name, "push", timeout_s) as link:
         link.request(b"SEND", os.fsencode(remote) + b",%d" % _MODE)
         sent = told = 0
-        while block := reader.read(_CHUNK):
-            link.send(b"DATA" + struct.pack("<I", len(block)) + block)
-            sent += len(block)
+        for block, sent in content:
+            for start in range(0, len(block), _CHUNK):
+                part = block[start : start + _CHUNK]
+                link.send(b"DATA" + struct.pack("<I", len(part)) + part)
             if on_bytes and sent - told >= _TELL_BYTES:
                 told = sent
                 on_bytes(sent)
@@ -51,6 +56,15 @@ def push(
             raise link.refused(f"store {source.name}", answer, size)
         if on_bytes:
             on_bytes(sent)
+
+
+def blocks(source: Path) -> Iterator[tuple[bytes, int]]:
+    """The file as it is."""
+    done = 0
+    with source.open("rb") as reader:
+        while block := reader.read(_CHUNK):
+            done += len(block)
+            yield block, done
 
 
 def pull(serial: str, name: str, remote: str, target: Path, *, timeout_s: float) -> None:

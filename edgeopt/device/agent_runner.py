@@ -16,6 +16,7 @@ from edgeopt.device.agent_errors import crash, explained
 from edgeopt.device.conditions import changed_conditions
 from edgeopt.device.device import Device
 from edgeopt.device.edgetpu_state import read_state
+from edgeopt.device.packing import Transfer
 from edgeopt.device.printable import clean_text
 from edgeopt.device.run import RunRequest, RunResult
 from edgeopt.device.sample_files import read_outputs, write_inputs
@@ -43,7 +44,7 @@ _LONGEST_S = 7 * 86_400
 class _Placed:
     agent: str
     model: str
-    sent_bytes: int
+    transfer: Transfer | None
     inputs: dict[str, Any] | None
 
 
@@ -65,7 +66,7 @@ def run(device: Device, request: RunRequest, progress: Progress) -> RunResult:
             if remote and answer.outputs:
                 device.transport.pull(remote, local, timeout_s=_PULL_S)
         outputs = read_outputs(local, answer.outputs, _name(device)) if answer.outputs else None
-    return _result(device, answer, outputs, placed.sent_bytes, log)
+    return _result(device, answer, outputs, placed.transfer, log)
 
 
 def probe(device: Device) -> dict[str, Any]:
@@ -117,7 +118,7 @@ def _place(device: Device, request: RunRequest, progress: Progress, folder: Path
         sha256, layout = write_inputs(request.inputs, file)
         path = space.put(file, sha256=sha256, suffix=".inputs", keep=keep).path
         inputs = {"path": path, "sha256": sha256, "layout": layout}
-    return _Placed(agent=agent.path, model=model.path, sent_bytes=model.sent_bytes, inputs=inputs)
+    return _Placed(agent=agent.path, model=model.path, transfer=model.transfer, inputs=inputs)
 
 
 def _message(
@@ -214,7 +215,9 @@ def _failure(device: Device, done: Completed, listener: Listener, accelerator: s
     )
 
 
-def _result(device: Device, answer: Answer, outputs: Any, sent_bytes: int, log: str) -> RunResult:
+def _result(
+    device: Device, answer: Answer, outputs: Any, transfer: Transfer | None, log: str
+) -> RunResult:
     before, after = (answer.conditions.get(key) for key in ("before", "after"))
     both = isinstance(before, dict) and isinstance(after, dict)
     return RunResult(
@@ -231,7 +234,8 @@ def _result(device: Device, answer: Answer, outputs: Any, sent_bytes: int, log: 
         facts={**answer.facts, **device.facts()},
         conditions=answer.conditions,
         invalid_reasons=changed_conditions(before or {}, after or {}) if both else (),
-        sent_bytes=sent_bytes,
+        sent_bytes=transfer.bytes if transfer else 0,
+        transfer=transfer,
         log=log,
     )
 

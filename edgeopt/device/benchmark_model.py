@@ -15,6 +15,7 @@ from edgeopt.artifact import hash_path
 from edgeopt.device.benchmark_fetch import PINNED_VERSION, fetch_benchmark_binary, platform_of
 from edgeopt.device.benchmark_output import BenchmarkOutput, parse_output
 from edgeopt.device.gpu_proof import GpuProof, prove_gpu
+from edgeopt.device.packing import Transfer
 from edgeopt.device.printable import clean_text
 from edgeopt.device.run import RunRequest, RunResult
 from edgeopt.device.shell_conditions import read_conditions, reasons
@@ -88,7 +89,7 @@ def run(device: Device, request: RunRequest, progress: Progress) -> RunResult:
     _check_flags(device, output, log, gpu, words)
     _tell(progress, request, output, gpu)
     states = {"before": before, "after": after}
-    return _result(device, request, binary, output, gpu, states, model.sent_bytes, log)
+    return _result(device, request, binary, output, gpu, states, model.transfer, log)
 
 
 def _result(
@@ -98,7 +99,7 @@ def _result(
     output: BenchmarkOutput,
     gpu: GpuProof | None,
     states: dict[str, dict[str, Any]],
-    sent_bytes: int,
+    transfer: Transfer | None,
     log: str,
 ) -> RunResult:
     return RunResult(
@@ -124,7 +125,8 @@ def _result(
             **_gpu_conditions(request, gpu),
         },
         invalid_reasons=reasons(states["before"], states["after"]),
-        sent_bytes=sent_bytes,
+        sent_bytes=transfer.bytes if transfer else 0,
+        transfer=transfer,
         log=log,
     )
 

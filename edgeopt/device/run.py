@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
+    from edgeopt.device.packing import Transfer
+
     Array = NDArray[np.generic]
 
 __all__ = ["RunRequest", "RunResult"]
@@ -63,4 +65,5 @@ class RunResult:
     conditions: Mapping[str, Any] = field(default_factory=dict)  # before/after readings
     invalid_reasons: tuple[str, ...] = ()
     sent_bytes: int = 0  # model bytes that crossed the link for this run
+    transfer: Transfer | None = None  # how they did; None when the model was there already
     log: str = ""

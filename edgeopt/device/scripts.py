@@ -33,11 +33,11 @@ evict() {
 """
 
 # $1 root, $2 limit in kB, $3 wanted entry, $4 its sha256 ('' for a tree), $5 the session's list of
-# what it uses, $6 the entry's size in kB. Prints what it knows, the root last because it may hold
-# anything. The entry is listed before it is looked for: see DISCARD.
+# what it uses, $6 the entry's size in kB, $7 programs to look for. Prints what it knows, the root
+# last because it may hold anything. The entry is listed before it is looked for: see DISCARD.
 PREPARE = (
     _PRELUDE
-    + r"""r=$1; limit=$2; name=$3; want=$4; uses=$5; need=$6
+    + r"""r=$1; limit=$2; name=$3; want=$4; uses=$5; need=$6; look=$7
 case $r in '~'/*) r=${HOME:?no home}/${r#'~/'};; esac
 case $r in /*) ;; *) r=${HOME:-$PWD}/$r;; esac
 [ -d "$r" ] || mkdir -p "$r" || exit 11
@@ -59,6 +59,7 @@ for e in tmp-* run-*; do [ -e "$e" ] && echo "left $e"; done
 evict $((limit - need))
 used_kb; echo "used $((k + need))"
 set -- $(df -Pk . 2>/dev/null | tail -n 1); case $4 in *[!0-9]*|'') ;; *) echo "free $4";; esac
+for c in $look; do command -v "$c" >/dev/null 2>&1 && echo "can $c"; done
 printf 'root %s/' "$PWD"
 """
 )

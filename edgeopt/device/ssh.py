@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from edgeopt.device.capture import MAX_PULL_BYTES, Capture, deadline_passed
 from edgeopt.device.inventory import DeviceSpec
+from edgeopt.device.packing import Packing, UnpackFailed
 from edgeopt.device.printable import tail
 from edgeopt.device.ssh_connect import fetch_host_keys, open_transport
 from edgeopt.device.transport import Completed
@@ -47,6 +48,7 @@ def connect(spec: DeviceSpec, timeout_s: float) -> SshTransport:
 
 class SshTransport:
     kind = "ssh"
+    unpacks_at_once = True
 
     def __init__(self, name: str, transport: paramiko.Transport) -> None:
         self.name = name
@@ -83,11 +85,48 @@ class SshTransport:
         timeout_s: float,
         on_bytes: Callable[[int], None] | None = None,
     ) -> None:
-        argv = ["sh", "-c", 'rm -f "$1"; exec cat >"$1"', "sh", remote]
+        said = self._store(
+            remote, ("cat",), timeout_s, lambda to, dog: _send_file(to, source, dog, on_bytes)
+        )
+        if said:
+            raise DeviceError(
+                f"{self.name} could not store {source.name}: {said}.",
+                "Free space there, or give a writable workdir.",
+            )
+
+    def push_packed(
+        self,
+        source: Path,
+        remote: str,
+        *,
+        packing: Packing,
+        timeout_s: float,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> None:
+        said = self._store(
+            remote,
+            packing.unpack,
+            timeout_s,
+            lambda to, dog: _send_packed(to, source, packing, dog, on_bytes),
+        )
+        if said:
+            raise UnpackFailed(
+                f"{self.name} could not decompress {source.name} ({packing.unpack[0]}): {said}."
+            )
+
+    def _store(
+        self,
+        remote: str,
+        program: Sequence[str],
+        timeout_s: float,
+        send: Callable[[paramiko.Channel, Watchdog], None],
+    ) -> str:
+        """Have `program` write what it is sent to `remote`; its complaint when it fails."""
+        argv = ["sh", "-c", 'f=$1; rm -f "$f"; shift; exec "$@" >"$f"', "sh", remote, *program]
         command = self._start(argv, None, timeout_s)
         try:
             with self._explained(), self._watchdog(timeout_s, _STALL_S) as watchdog:
-                _send_file(command.channel, source, watchdog, on_bytes)
+                send(command.channel, watchdog)
                 _Feeding(command, b"", _STALL_S).until_end(time.monotonic() + _STALL_S)
         except BaseException:
             self._kill(command)
@@ -97,11 +136,8 @@ class SshTransport:
         if command.exit_code is None:
             raise self._lost()
         if command.exit_code:
-            said = tail(command.stderr.content()) or f"exit {command.exit_code}"
-            raise DeviceError(
-                f"{self.name} could not store {source.name}: {said}.",
-                "Free space there, or give a writable workdir.",
-            )
+            return tail(command.stderr.content()) or f"exit {command.exit_code}"
+        return ""
 
     def pull(self, remote: str, target: Path, *, timeout_s: float) -> None:
         with target.open("wb") as writer:
@@ -328,3 +364,23 @@ def _send_file(
                     on_bytes(sent)
     if on_bytes:
         on_bytes(sent)
+
+
+def _send_packed(
+    channel: paramiko.Channel,
+    source: Path,
+    packing: Packing,
+    watchdog: Watchdog,
+    on_bytes: Callable[[int], None] | None,
+) -> None:
+    channel.settimeout(_STALL_S)
+    for block, done in packing.blocks(source):
+        try:
+            channel.sendall(block)
+        except TimeoutError:
+            raise
+        except OSError:
+            return  # the far end gave up: its exit code and stderr say why
+        watchdog.poke()
+        if on_bytes:
+            on_bytes(done)

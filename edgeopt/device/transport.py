@@ -9,9 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-__all__ = ["Completed", "Transport"]
+if TYPE_CHECKING:
+    from edgeopt.device.packing import Packing
+
+__all__ = ["Completed", "Packs", "Transport"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,3 +59,23 @@ class Transport(Protocol):
     def pull(self, remote: str, target: Path, *, timeout_s: float) -> None: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Packs(Protocol):
+    """What a Transport may offer as well: to send a file compressed. `unpacks_at_once` says that
+    the device decompresses while it receives, instead of afterwards."""
+
+    unpacks_at_once: bool
+
+    def push_packed(
+        self,
+        source: Path,
+        remote: str,
+        *,
+        packing: Packing,
+        timeout_s: float,
+        on_bytes: Callable[[int], None] | None = None,
+    ) -> None:
+        """As `push`. Raises UnpackFailed when the device's program fails; nothing but `remote`
+        is left behind, and that is removed by Workspace."""

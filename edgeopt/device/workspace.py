@@ -17,7 +17,9 @@ from pathlib import Path
 from edgeopt.artifact import hash_path, tree_files
 from edgeopt.device import scripts
 from edgeopt.device.leftovers import host_tag, is_dead
+from edgeopt.device.packing import UNPACKERS, Transfer
 from edgeopt.device.printable import tail
+from edgeopt.device.sending import Sender
 from edgeopt.device.transport import Completed, Transport
 from edgeopt.errors import DeviceError
 
@@ -25,7 +27,6 @@ __all__ = ["Placed", "Workspace"]
 
 _STEP_S = 60.0  # a script, beside what it has to hash
 _SLOWEST_HASH_BYTES_S = 5_000_000  # a worn SD card
-_SLOWEST_BYTES_S = 250_000  # a push may take this long and no longer: 2 Mbit/s
 _SUFFIX = re.compile(r"[A-Za-z0-9._-]{0,32}")
 _REASONS = {
     11: ("cannot make its work folder {root}", "Give a writable one with workdir in devices.toml."),
@@ -47,6 +48,7 @@ class Placed:
 
     path: str
     sent_bytes: int
+    transfer: Transfer | None = None  # None: nothing had to be sent, or it was a folder
 
 
 class Workspace:
@@ -54,6 +56,7 @@ class Workspace:
 
     def __init__(self, transport: Transport, *, root: str, limit_bytes: int) -> None:
         self.transport = transport
+        self.sender = Sender(transport)
         self.limit_bytes = limit_bytes
         self._wanted_root = root
         self._root: str | None = None
@@ -93,13 +96,20 @@ class Workspace:
         name, size = sha256 + suffix, source.stat().st_size
         self._claim(name, keep)
         have = self._prepare(name, sha256, size)
-        sent = 0
-        if not have:
-            with self._temporary() as temporary:
-                self._push(source, temporary, size, on_bytes)
-                self._seal(temporary, name, sha256, mode, size)
-            sent = size
-        return Placed(path=f"{self.root}/{name}", sent_bytes=sent)
+        path = f"{self.root}/{name}"
+        if have:
+            return Placed(path=path, sent_bytes=0)
+        with self._temporary() as temporary:
+            remote = f"{self.root}/{temporary}"
+            transfer = self.sender.send(source, remote, on_bytes)
+            words = (temporary, name, sha256, f"{mode:o}")
+            found = self._seal(*words, size=size)
+            if found and transfer.compression:  # its decompressor made something else of it
+                transfer = self.sender.send(source, remote, on_bytes, packed=False)
+                found = self._seal(*words, size=size)
+            if found:
+                raise self._damaged(f"sha256 {found} instead of {sha256}")
+        return Placed(path=path, sent_bytes=transfer.bytes, transfer=transfer)
 
     def put_tree(
         self, folder: Path, *, on_bytes: Callable[[int], None] | None = None, keep: bool = True
@@ -120,14 +130,14 @@ class Workspace:
         with self._temporary() as temporary:
             folders = {str(Path(row[2]).parent) for row in listing}
             self._step(scripts.SEAL_TREE, temporary, "new", *sorted(folders))
-            done = 0
+            done = sent = 0
             for file, (_, _, relative) in zip(files, listing, strict=True):
-                self._push(file, f"{temporary}/{relative}", file.stat().st_size, on_bytes, done)
+                sent += self._push(file, f"{temporary}/{relative}", on_bytes, done)
                 done += file.stat().st_size
             answer = self._step(scripts.SEAL_TREE, temporary, name, *words, may=(17,))
             if answer.exit_code:
                 raise self._damaged(tail(answer.stdout) or folder.name)
-        return Placed(path=f"{self.root}/{name}", sent_bytes=size)
+        return Placed(path=f"{self.root}/{name}", sent_bytes=sent)
 
     @contextmanager
     def run_dir(self) -> Iterator[str]:
@@ -198,7 +208,8 @@ class Workspace:
         """Make the folder, sweep it, make room; True when the wanted file is there and whole."""
         root = self._root or self._wanted_root
         limit_kb, size_kb = self.limit_bytes // 1024, -(-size // 1024)
-        words_in = (root, str(limit_kb), name, sha256, self._uses, str(size_kb))
+        names = (name, sha256, self._uses)
+        words_in = (root, str(limit_kb), *names, str(size_kb), " ".join(UNPACKERS))
         answer = self._script(scripts.PREPARE, *words_in, timeout_s=_hashing_s(size))
         self._check(answer)
         head, found, resolved = answer.stdout.decode(errors="surrogateescape").partition("root /")
@@ -211,6 +222,7 @@ class Workspace:
         self._root = "/" + resolved.rstrip("/")
         words = [line.split() for line in head.splitlines()]
         numbers = {w[0]: int(w[1]) for w in words if len(w) == 2 and w[1].isdigit()}
+        self.sender.unpackers = tuple(w[1] for w in words if len(w) == 2 and w[0] == "can")
         self._over = numbers.get("used", 0) > limit_kb
         self._sweep([w[1] for w in words if len(w) == 2 and w[0] == "left"])
         have = ["have"] in words
@@ -243,19 +255,16 @@ class Workspace:
         self,
         source: Path,
         name: str,
-        size: int,
         on_bytes: Callable[[int], None] | None,
-        already: int = 0,
-    ) -> None:
-        deadline_s = 30 + size / _SLOWEST_BYTES_S
-        report = (lambda sent: on_bytes(already + sent)) if on_bytes else None
-        self.transport.push(source, f"{self.root}/{name}", timeout_s=deadline_s, on_bytes=report)
+        already: int,
+    ) -> int:
+        report = (lambda done: on_bytes(already + done)) if on_bytes else None
+        return self.sender.send(source, f"{self.root}/{name}", report).bytes
 
-    def _seal(self, temporary: str, name: str, sha256: str, mode: int, size: int) -> None:
-        words = (temporary, name, sha256, f"{mode:o}")
+    def _seal(self, *words: str, size: int) -> str:
+        """Hash it there, then give it its name. Else it is removed: its hash, which is another."""
         answer = self._step(scripts.SEAL, *words, may=(15,), timeout_s=_hashing_s(size))
-        if answer.exit_code == 15:
-            raise self._damaged(f"sha256 {tail(answer.stdout)} instead of {sha256}")
+        return tail(answer.stdout) or "unknown" if answer.exit_code == 15 else ""
 
     def _damaged(self, what: str) -> DeviceError:
         return DeviceError(

@@ -104,6 +104,8 @@ def _run_there(session: Session, device: Device, request: RunRequest) -> RunResu
 
 
 def _record(session: Session, device: Device, result: RunResult) -> None:
+    if result.transfer and result.transfer.note:
+        session.note(result.transfer.note)
     session.add(
         device={
             "name": device.spec.name,
@@ -115,6 +117,7 @@ def _record(session: Session, device: Device, result: RunResult) -> None:
             "accelerator": result.accelerator,
             "threads": session.job.threads,
             "sent_bytes": result.sent_bytes,
+            "transfer": result.transfer.to_json() if result.transfer else None,
         },
         measurement=measure(
             warmup_ns=result.warmup_ns,
