@@ -52,6 +52,7 @@ def build(
         "options": dict(options),
         "weights": str(weights.resolve()) if weights else None,
         "seed": seed,
+        "settle": builder.normalized,
         "output": str(output.resolve()),
     }
     with Child(_WORKER) as child:

@@ -33,7 +33,7 @@ class Input:
 class Builder:
     """An architecture. `make` is MODULE:FUNCTION in this package, called with `options` as keyword
     arguments; `inputs` says what the model takes with those options; `source` is the paper or the
-    library that defines it."""
+    library that defines it; `normalized` is True where batch normalization learns statistics."""
 
     name: str
     title: str
@@ -42,6 +42,7 @@ class Builder:
     metric: str
     options: Options
     inputs: Callable[[Options], tuple[Input, ...]] = field(repr=False)
+    normalized: bool = False
 
     def chosen(self, given: Mapping[str, Any]) -> dict[str, float]:
         """The defaults with the `given` options in their place. Raises InputError for one that the
@@ -93,6 +94,7 @@ _ALL = (
         title="MobileNet v1",
         source=f"Howard et al. 2017, arXiv:1704.04861; {_APPLICATIONS}.MobileNet",
         make="images:mobilenet_v1",
+        normalized=True,
         metric="top1",
         options={"size": 224, "alpha": 1.0, "classes": 1000},
         inputs=_image,
@@ -102,6 +104,7 @@ _ALL = (
         title="MobileNet v2",
         source=f"Sandler et al. 2018, arXiv:1801.04381; {_APPLICATIONS}.MobileNetV2",
         make="images:mobilenet_v2",
+        normalized=True,
         metric="top1",
         options={"size": 224, "alpha": 1.0, "classes": 1000},
         inputs=_image,
@@ -111,6 +114,7 @@ _ALL = (
         title="Inception v3",
         source=f"Szegedy et al. 2015, arXiv:1512.00567; {_APPLICATIONS}.InceptionV3",
         make="images:inception_v3",
+        normalized=True,
         metric="top1",
         options={"size": 299, "classes": 1000},
         inputs=_image,
@@ -120,6 +124,7 @@ _ALL = (
         title="ResNet v2 101",
         source=f"He et al. 2016, arXiv:1603.05027; {_APPLICATIONS}.ResNet101V2",
         make="images:resnet_v2_101",
+        normalized=True,
         metric="top1",
         options={"size": 299, "classes": 1000},
         inputs=_image,
@@ -147,6 +152,7 @@ _ALL = (
         title="YOLOv3",
         source="Redmon and Farhadi 2018, arXiv:1804.02767",
         make="yolo:yolo_v3",
+        normalized=True,
         metric="map50",
         options={"size": 416, "classes": 80, "width": 32},
         inputs=_unit_image,

@@ -18,11 +18,13 @@ def write_samples(inputs: tuple[Input, ...], path: Path, *, count: int, seed: in
     import numpy as np
 
     generator = np.random.default_rng(seed)
-    arrays: dict[str, NDArray[Any]] = {}
+    arrays: dict[str, Any] = {}
     for one in inputs:
         shape = (count, *one.shape)
         if one.whole:
-            values: NDArray[Any] = generator.integers(one.low, one.high, shape, dtype=np.int32)
+            values: NDArray[Any] = generator.integers(
+                int(one.low), int(one.high), shape, dtype=np.int32
+            )
         else:
             values = generator.uniform(one.low, one.high, shape).astype(np.float32)
         arrays[one.name if len(inputs) > 1 else "x"] = values

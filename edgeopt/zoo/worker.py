@@ -1,7 +1,7 @@
 """The child that holds Keras: build an architecture, load its weights when there are any, save it.
 
 Job: `make` ("module:function" of this package), `options`, `weights` (a path or None), `seed`,
-`output` (a .keras file, or a folder for a SavedModel).
+`settle` (see `_settle`), `output` (a .keras file, or a folder for a SavedModel).
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from edgeopt.errors import InputError
 
 __all__ = ["main"]
 
+_NOISY_SAMPLES = 2
+
 
 def make(job: dict[str, Any], _arrays: list[Any]) -> dict[str, Any]:
     import keras
@@ -24,11 +26,31 @@ def make(job: dict[str, Any], _arrays: list[Any]) -> dict[str, Any]:
     model = getattr(import_module(f"edgeopt.zoo.{module}"), function)(**job["options"])
     if job["weights"]:
         _load(model, Path(job["weights"]))
+    elif job["settle"]:
+        _settle(model, job["seed"])
     _save(model, Path(job["output"]))
     return {
         "parameters": int(model.count_params()),
         "versions": {"keras": keras.__version__},
     }
+
+
+def _settle(model: Any, seed: int) -> None:
+    """Give random weights the statistics that their normalizations would have learned, from one
+    batch of noise: without them the signal of a deep model fades to nothing, and there are no
+    ranges to calibrate."""
+    import keras
+    import numpy as np
+
+    norms = [x for x in model.layers if isinstance(x, keras.layers.BatchNormalization)]
+    usual = [norm.momentum for norm in norms]
+    for norm in norms:
+        norm.momentum = 0.0
+    shape = (_NOISY_SAMPLES, *model.inputs[0].shape[1:])
+    noise = np.random.default_rng(seed).uniform(-1, 1, shape).astype(np.float32)
+    model(noise, training=True)
+    for norm, momentum in zip(norms, usual, strict=True):
+        norm.momentum = momentum
 
 
 def _save(model: Any, output: Path) -> None:
