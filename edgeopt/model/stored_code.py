@@ -14,13 +14,12 @@ __all__ = ["StoredCode", "find_stored_code"]
 _MODULES = ("keras", "tf_keras", "tensorflow", "builtins")
 _LAMBDAS = ("Lambda", "__lambda__")
 # Functions of TensorFlow that reach beyond the computation: files, libraries, Python.
-_REACHING_OUT = set(
-    """
+_NAMES = """
     data debugging distribute io load_library load_op_library matching_files numpy_function print
     profiler py_func py_function raw_ops read_file saved_model summary sysconfig test tpu train
     write_file xla
-    """.split()
-)
+"""
+_REACHING_OUT = set(_NAMES.split())
 _OPERATIONS_REACHING_OUT = ("PyFunc", "WriteFile", "ReadFile", "MatchingFiles", "SaveV2",
                             "RestoreV2", "MergeV2", "Print")  # fmt: skip
 
