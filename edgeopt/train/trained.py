@@ -25,7 +25,8 @@ class TrainedLayer:
 class Trained:
     """`path` is a legacy Keras .h5 (tf_keras) with plain layers: masks, centroids and rounding live
     in its weights, no wrapper is left. `history` has a row of numbers for each epoch; `stopped`
-    says why training ended before its last epoch, if it did.
+    says why training ended before its last epoch, if it did. `held_back` is how the float model
+    did `before` and `after` on the samples that were not trained on.
     """
 
     path: Path
@@ -33,6 +34,8 @@ class Trained:
     history: tuple[Mapping[str, Any], ...] = ()
     stopped: str = ""
     resumed_from: int = 0
+    held_back: Mapping[str, Any] = field(default_factory=dict)
+    seconds: float | None = None
     notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=dict)
 
@@ -43,5 +46,7 @@ class Trained:
             "history": [dict(row) for row in self.history],
             "stopped": self.stopped or None,
             "resumed_from": self.resumed_from,
+            "held_back": dict(self.held_back),
+            "seconds": self.seconds,
             "versions": dict(self.versions),
         }

@@ -1,0 +1,58 @@
+"""Checkpoints: a training's state after each epoch, in one file that appears whole or not at all.
+
+A file that cannot be read, or is another format's, is as if it were not there.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+__all__ = ["load_state", "save_state"]
+
+_FORMAT = 1
+_NAME = "state.npz"
+
+
+def save_state(folder: Path, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
+    """Replace the state in `folder`. `facts` are plain JSON values. Raises OSError."""
+    import numpy as np
+
+    folder.mkdir(parents=True, exist_ok=True)
+    text = json.dumps({"format": _FORMAT, **facts}).encode()
+    handle, name = tempfile.mkstemp(prefix=".edgeopt-", dir=folder)
+    try:
+        with os.fdopen(handle, "wb") as stream:
+            packed: dict[str, Any] = {**arrays, "facts": np.frombuffer(text, np.uint8)}
+            np.savez(stream, **packed)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(name).replace(folder / _NAME)
+    except BaseException:
+        Path(name).unlink(missing_ok=True)
+        raise
+
+
+def load_state(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]] | None:
+    """The state that was saved last, None when there is none that can be used."""
+    import numpy as np
+
+    for stray in folder.glob(".edgeopt-*"):  # of a process that was killed while it wrote
+        with suppress(OSError):
+            stray.unlink()
+    try:
+        with np.load(folder / _NAME, allow_pickle=False) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        facts = json.loads(arrays.pop("facts").tobytes())
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return None
+    return (facts, arrays) if facts.get("format") == _FORMAT else None
