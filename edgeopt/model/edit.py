@@ -10,7 +10,7 @@ from edgeopt.model.edit_io import with_io
 from edgeopt.model.packing import pack, unpack
 from edgeopt.model.tflite import parse
 
-__all__ = ["ensure_signature", "in_order", "inline_buffers", "set_batch", "with_io"]
+__all__ = ["compact", "ensure_signature", "in_order", "inline_buffers", "set_batch", "with_io"]
 
 SIGNATURE = "serving_default"
 
@@ -22,6 +22,16 @@ def inline_buffers(data: bytes) -> bytes:
     Raises ModelError over 2 GB.
     """
     return pack(unpack(data)) if parse(data).out_of_line_buffers else data
+
+
+def compact(data: bytes) -> bytes:
+    """The same model, smaller where its tensors repeat each other's zero points.
+
+    Per-channel weights and biases have one of 8 bytes a channel, all zero: 6% of MobileNet v2 in
+    int8. A FlatBuffer may point at one list from several places; readers see no difference.
+    """
+    packed = pack(unpack(data), share_zero_points=True)
+    return packed if len(packed) < len(data) else data
 
 
 def in_order(data: bytes, inputs: Sequence[str], outputs: Sequence[str]) -> bytes:

@@ -62,11 +62,14 @@ def unpack(data: bytes) -> Any:
     return model
 
 
-def pack(model: Any) -> bytes:
-    """The file's bytes, read back by our own reader. Raises ModelError over FlatBuffers' 2 GB."""
+def pack(model: Any, *, share_zero_points: bool = False) -> bytes:
+    """The file's bytes, read back by our own reader. Raises ModelError over FlatBuffers' 2 GB.
+
+    With `share_zero_points` equal lists of them are stored once: see `edit.compact`.
+    """
     import flatbuffers
 
-    builder = flatbuffers.Builder(1 << 20)
+    builder = _sharing_builder() if share_zero_points else flatbuffers.Builder(1 << 20)
     try:
         with _generated_code():
             builder.Finish(model.Pack(builder), file_identifier=IDENTIFIER)
@@ -77,6 +80,26 @@ def pack(model: Any) -> bytes:
     data = bytes(builder.Output())
     parse(data)
     return data
+
+
+def _sharing_builder() -> Any:
+    """A builder that answers an equal list of 64-bit integers with the one it has written."""
+    import flatbuffers
+
+    class Sharing(flatbuffers.Builder):  # type: ignore[misc, unused-ignore]
+        written: dict[bytes, int]
+
+        def CreateNumpyVector(self, x: Any) -> int:  # noqa: N802  the library's name
+            if x.dtype.str != "<i8":
+                return int(super().CreateNumpyVector(x))
+            content = x.tobytes()
+            if content not in self.written:
+                self.written[content] = int(super().CreateNumpyVector(x))
+            return self.written[content]
+
+    builder = Sharing(1 << 20)
+    builder.written = {}
+    return builder
 
 
 @contextmanager

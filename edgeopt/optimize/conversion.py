@@ -239,7 +239,7 @@ class _Job:
     def finish(self) -> None:
         """Give the result its edges, make it readable for old tools, then load and run it."""
         from edgeopt.model import probe
-        from edgeopt.model.edit import inline_buffers
+        from edgeopt.model.edit import compact, inline_buffers
         from edgeopt.model.edit_io import with_io
         from edgeopt.optimize.legacy import lower_versions, raise_versions
 
@@ -251,6 +251,8 @@ class _Job:
         if self.request.legacy_ops:
             data, changes = lower_versions(raise_versions(data))
             self.notes += changes
+        elif self.request.scheme not in ("float32", "float16") and len(data) < _INLINE_BYTES:
+            data = compact(data)
         self.result.write_bytes(data)
         self.progress.stage("Checking that the result runs")
         try:

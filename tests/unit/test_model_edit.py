@@ -15,7 +15,14 @@ import tflite_models as models
 from ai_edge_litert.interpreter import Interpreter
 
 from edgeopt.errors import InputError, ModelError
-from edgeopt.model.edit import ensure_signature, in_order, inline_buffers, set_batch, with_io
+from edgeopt.model.edit import (
+    compact,
+    ensure_signature,
+    in_order,
+    inline_buffers,
+    set_batch,
+    with_io,
+)
 from edgeopt.model.tflite import parse
 
 QUANTIZED = ["models/ic_resnet8/ref_int8.tflite", "models/kws_dscnn/ref_int8.tflite"]
@@ -116,6 +123,27 @@ def test_outside_weights_come_inside_and_compute_the_same() -> None:
     x = np.array([[1, 2, 3, 4]], np.float32)
     np.testing.assert_array_equal(invoke(repacked, x)[0], invoke(inline, x)[0])
     assert inline_buffers(inline) is inline
+
+
+def test_zero_points_that_repeat_are_stored_once_and_read_the_same() -> None:
+    def channels(model: Any) -> None:
+        for index in range(2):  # both have 4 columns
+            models.quantize(model, index, [0.5 + index] * 4, [0] * 4)
+            model.subgraphs[0].tensors[index].quantization.quantizedDimension = 1
+
+    data = models.edited(models.fully_connected(), channels)
+    smaller = compact(data)
+    assert len(smaller) < len(data)
+    before, after = (parse(d).subgraphs[0].operators[0].inputs for d in (data, smaller))
+    assert [t.quantization for t in after if t] == [t.quantization for t in before if t]
+
+
+@pytest.mark.parametrize("path", QUANTIZED)
+def test_a_compact_model_computes_the_same(shared: Path, path: str) -> None:
+    data = (shared / path).read_bytes()
+    smaller, x = compact(data), samples(parse(data).subgraphs[0].inputs[0].shape)
+    assert len(smaller) < len(data)
+    np.testing.assert_array_equal(invoke(smaller, x)[0], invoke(data, x)[0])
 
 
 def test_every_edit_brings_outside_weights_inside() -> None:
