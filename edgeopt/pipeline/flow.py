@@ -6,16 +6,24 @@ Nothing else knows it. Each step adds to the report; an error carries what was r
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import replace
 
 from edgeopt.artifact import Artifact
-from edgeopt.errors import EdgeoptError, InputError, ModelError
+from edgeopt.errors import ModelError
 from edgeopt.job import Job
 from edgeopt.model.edgetpu_payload import is_compiled
-from edgeopt.pipeline import compiling, converting, evaluating, preserving, running, training
+from edgeopt.pipeline import (
+    candidates,
+    compiling,
+    converting,
+    evaluating,
+    preserving,
+    running,
+    training,
+)
 from edgeopt.pipeline.destination import settle_device
-from edgeopt.pipeline.session import Session
+from edgeopt.pipeline.session import Session, Step
 from edgeopt.plan import make_plan
 from edgeopt.progress import Progress
 from edgeopt.report import Report
@@ -24,52 +32,46 @@ from edgeopt.store import Store, publish
 __all__ = ["benchmark", "compile_model", "convert", "deploy", "plan"]
 
 
-def _steps(job: Job, store: Store, progress: Progress, *steps: Callable[[Session], None]) -> Report:
-    session = Session(job, store, progress)
-    try:
-        for step in steps:
-            step(session)
-    except EdgeoptError as error:
-        session.add(failure=error.to_json())
-        error.reached = session.report
-        raise
-    return session.report
-
-
 def plan(job: Job, store: Store, progress: Progress) -> Report:
     """Only decide."""
-    return _steps(job, store, progress, _plan)
+    return Session(job, store, progress).walk(_plan)
 
 
 def convert(job: Job, store: Store, progress: Progress) -> Report:
     """Decide, convert and verify; the file is published only when it obeys the profile."""
-    return _steps(job, store, progress, _plan, _optimize, _verify, _publish, _accuracy)
+    return _one_or_several(job, store, progress, (_plan, _optimize, _verify), ())
 
 
 def compile_model(job: Job, store: Store, progress: Progress) -> Report:
     """Verify a quantized model and compile it (a float one is converted first)."""
     steps = (_plan, _refuse_compiled, _optimize, _verify, _publish, _compile)
-    return _steps(job, store, progress, *steps)
+    return Session(job, store, progress).walk(*steps)
 
 
 def benchmark(job: Job, store: Store, progress: Progress) -> Report:
     """Run a .tflite as it is on a device."""
-    return _steps(job, store, progress, _as_it_is, settle_device, running.run)
+    return Session(job, store, progress).walk(_as_it_is, settle_device, running.run)
 
 
 def deploy(job: Job, store: Store, progress: Progress) -> Report:
     """The whole flow. Raises the EdgeoptError of the step that failed."""
-    steps: list[Callable[[Session], None]] = [
-        _plan,
-        _optimize,
-        _verify,
-        _publish,
-        _accuracy,
-        _compile,
-    ]
-    if job.run:
-        steps = [steps[0], settle_device, *steps[1:], running.run]
-    return _steps(job, store, progress, *steps)
+    make: tuple[Step, ...] = (_plan, _optimize, _verify)
+    if not job.run:
+        return _one_or_several(job, store, progress, make, (_compile,))
+    make = (_plan, settle_device, _optimize, _verify)
+    return _one_or_several(job, store, progress, make, (_compile, running.run))
+
+
+def _one_or_several(
+    job: Job, store: Store, progress: Progress, make: Sequence[Step], rest: Sequence[Step]
+) -> Report:
+    """What was asked for; or, under an accuracy budget, the plan's candidates until one passes."""
+    if candidates.wanted(job):
+        planned = plan(job, store, progress)
+        if planned.plan and planned.plan.ladder:
+            judge, finish = (*make, _accuracy), (_publish, *rest)
+            return candidates.search(job, store, progress, planned, judge, finish)
+    return Session(job, store, progress).walk(*make, _publish, _accuracy, *rest)
 
 
 def _plan(session: Session) -> None:
@@ -153,10 +155,6 @@ def _publish(session: Session) -> None:
 
 def _accuracy(session: Session) -> None:
     if session.job.eval_data is None:
-        if session.job.max_accuracy_drop is not None:
-            raise InputError(
-                "--max-accuracy-drop needs labelled data to measure with.", "Give --eval-data DATA."
-            )
         return
     with session.timed("accuracy", "Measuring accuracy"):
         evaluating.accuracy(session)

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgeopt.artifact import Artifact
+from edgeopt.errors import EdgeoptError
 from edgeopt.facts import ModelFacts
 from edgeopt.job import Job
 from edgeopt.paths import config_dir
@@ -19,7 +20,7 @@ from edgeopt.report import Report
 from edgeopt.store import Store
 from edgeopt.target import Target, load_target
 
-__all__ = ["Session"]
+__all__ = ["Session", "Step", "output_folder"]
 
 
 class Session:
@@ -52,6 +53,18 @@ class Session:
     def artifact(self) -> Artifact:
         assert self.report.final is not None
         return self.report.final
+
+    def walk(self, *steps: Step) -> Report:
+        """Take these steps. Raises the EdgeoptError of the one that fails, with what was reached
+        so far in `error.reached`."""
+        try:
+            for step in steps:
+                step(self)
+        except EdgeoptError as error:
+            self.add(failure=error.to_json())
+            error.reached = self.report
+            raise
+        return self.report
 
     def add(self, **changes: Any) -> None:
         self.report = replace(self.report, **changes)
@@ -92,11 +105,17 @@ class Session:
         scheme = f"_{self.plan.scheme}" if self.plan.scheme else ""
         ending = f"_{self.target.accelerator}" if stage == "compiled" else ""
         name = f"{self.job.model.resolve().stem}{scheme}{ending}.tflite"
-        output = self.job.output
-        if output is None:
-            folder = f"{self.job.model.resolve().stem}-{self.target.name}"
-            return Path("edgeopt-out") / folder / name
-        return output if output.suffix == ".tflite" else output / name
+        folder = output_folder(self.job, self.target)
+        return folder if folder.suffix == ".tflite" else folder / name
+
+
+Step = Callable[[Session], None]
+
+
+def output_folder(job: Job, target: Target) -> Path:
+    """--output (which may be the path of a .tflite), else edgeopt-out/MODEL-TARGET."""
+    default = Path("edgeopt-out") / f"{job.model.resolve().stem}-{target.name}"
+    return default if job.output is None else job.output
 
 
 def _own_target(device: str | None) -> str | None:

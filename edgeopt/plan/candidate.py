@@ -59,7 +59,8 @@ def parse_spec(text: str) -> Spec:
     head, _, settings = text.strip().partition(":")
     parts = [part.strip() for part in head.split("+")]
     scheme = parts.pop() if parts and parts[-1] in SCHEMES else None
-    techniques, training = [], {}
+    techniques: list[str] = []
+    training: dict[str, Any] = {}
     for part in parts:
         name, equals, value = part.partition("=")
         if name not in TECHNIQUES:

@@ -11,14 +11,14 @@ from dataclasses import dataclass
 
 from edgeopt.plan.candidate import Spec
 
-__all__ = ["FALLBACK", "SCHEME_FACTS", "TRAINED", "SchemeFact", "training_cost"]
+__all__ = ["FALLBACK", "FALLBACK_COST", "SCHEME_FACTS", "TRAINED", "SchemeFact", "training_cost"]
 
 _EVERYWHERE = ("CPU", "Android GPU", "Edge TPU")
 
 
 @dataclass(frozen=True, kw_only=True)
 class SchemeFact:
-    """`support` as published; `cost` is what one pays for it, in the words of a report."""
+    """`support` as published; `cost` is what one pays for it beside the data, in a few words."""
 
     needs: tuple[str, ...]
     support: tuple[str, ...]
@@ -26,26 +26,26 @@ class SchemeFact:
 
 
 SCHEME_FACTS: Mapping[str, SchemeFact] = {
-    "float32": SchemeFact(needs=(), support=("CPU", "GPU"), cost="Saves neither size nor time."),
+    "float32": SchemeFact(needs=(), support=("CPU", "GPU"), cost="no gain in size or time"),
     "float16": SchemeFact(
         needs=(),
         support=("CPU", "GPU"),
-        cost="No data; up to 50% smaller; insignificant loss of accuracy.",
+        cost="insignificant loss of accuracy",
     ),
     "dynamic_int8": SchemeFact(
         needs=(),
         support=("CPU", "Android GPU"),
-        cost="No data; up to 75% smaller; activations stay in float.",
+        cost="small loss; float activations",
     ),
     "int8": SchemeFact(
         needs=("calibration",),
         support=_EVERYWHERE,
-        cost="An unlabelled sample; up to 75% smaller; a small loss of accuracy.",
+        cost="small loss of accuracy",
     ),
     "int16x8": SchemeFact(
         needs=("calibration",),
         support=("CPU",),
-        cost="An unlabelled sample; up to 75% smaller; for sensitive activations; slow kernels.",
+        cost="small loss; slow kernels",
     ),
 }
 
@@ -63,14 +63,10 @@ TRAINED: tuple[tuple[str, ...], ...] = (
     ("cluster", "qat"),
 )
 
-_TRAINING = {
-    "prune": "zeros make the download at least 2 times smaller",
-    "cluster": "few distinct values make the download smaller",
-    "qat": "weights learn to bear 8 bits",
-}
+FALLBACK_COST = "a search; slower than int8"
 
 
 def training_cost(techniques: tuple[str, ...]) -> str:
-    """What training for these costs and gives, as a sentence."""
-    gains = "; ".join(_TRAINING[name] for name in techniques)
-    return f"Labelled data and training time; {gains}."
+    """What training for these costs: time for all, accuracy for what makes downloads smaller."""
+    loss = {"prune", "cluster"}.intersection(techniques) and "qat" not in techniques
+    return "training time; some accuracy" if loss else "training time"

@@ -25,7 +25,8 @@ class Plan:
     """A decision with its reasons. `scheme` is None when the model needs no conversion.
 
     `candidates` is every choice, the ones that can be had first, in the order in which a search
-    under an accuracy budget would try them. `quality` are fields of QualityRequest.
+    under an accuracy budget would try them. `quality` are fields of QualityRequest. `remarks` are
+    the last of the `reasons`: they hold whoever chose.
     """
 
     target: str
@@ -35,6 +36,7 @@ class Plan:
     quality: Mapping[str, str] = field(default_factory=dict)
     goal: str | None = None
     reasons: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     rejected: Mapping[str, str] | None = None
     expected_size_bytes: int | None = None
     candidates: tuple[Candidate, ...] = ()
@@ -100,10 +102,10 @@ def make_plan(
             first.spec.quality,
         )
         reasons = _why(profile, wish, candidates)
-    reasons += _remarks(profile, wish, chosen, max_accuracy_drop)
     plan_io = _io(profile, chosen, io)
+    remarks = _remarks(profile, wish, chosen, max_accuracy_drop)
     if plan_io and plan_io != "float32":
-        reasons.append(
+        remarks.append(
             f"{plan_io} input and output: {profile.name} takes {_list(profile.io_types)}."
         )
     name = "+".join((*techniques, chosen))
@@ -117,7 +119,8 @@ def make_plan(
         techniques=techniques,
         quality=quality,
         goal=goal,
-        reasons=tuple(reasons),
+        reasons=(*reasons, *remarks),
+        remarks=tuple(remarks),
         rejected={c.name: c.reason for c in candidates if c.name != name and not c.available},
         expected_size_bytes=size,
         candidates=candidates,

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 from edgeopt.facts import ModelFacts
 from edgeopt.plan.candidate import NEEDS_CALIBRATION, Candidate, Spec
-from edgeopt.plan.catalog import FALLBACK, SCHEME_FACTS, TRAINED, training_cost
+from edgeopt.plan.catalog import FALLBACK, FALLBACK_COST, SCHEME_FACTS, TRAINED, training_cost
 from edgeopt.profile import HardwareProfile
 
 __all__ = ["Wish", "every_candidate"]
@@ -66,7 +66,7 @@ def _candidate(spec: Spec, facts: ModelFacts, profile: HardwareProfile, wish: Wi
     ratio = None if spec.quality or scheme is None else scheme.expected_size_ratio
     cost = training_cost(spec.techniques) if spec.techniques else fact.cost
     if spec.quality:
-        cost = "Search for the worst layers, which then run in float: slower than int8."
+        cost = FALLBACK_COST
     return Candidate(
         spec=spec,
         needs=needs,
@@ -182,10 +182,15 @@ def _reason(
         note = profile.schemes[str(spec.scheme)].note
         return f"is slow here: {note}" if note else "is slow here."
     if _SMALLER.intersection(spec.techniques) and wish.goal != "size":
-        return "pays where the size of the download matters most: --goal size."
+        return "is for --goal size: zeros and few distinct values make the download smaller."
+    smaller = _SMALLER.intersection(spec.techniques)
+    if len(smaller) == 2 and not wish.guarded:
+        return "is smaller still, and riskier: guard it with --max-accuracy-drop and --eval-data."
+    if smaller and best is not None:
+        return f"is for when {best.name} misses the accuracy budget."
     if spec.techniques:
         return "is for when post-training quantization misses the accuracy budget."
     if spec.quality:
-        return "is for when int8 misses the accuracy budget and may be slower."
+        return "is for when int8 misses the accuracy budget: the worst layers stay in float."
     note = profile.schemes[str(spec.scheme)].note
     return f"comes after {best.name if best else '-'}. {note}".strip()

@@ -23,7 +23,8 @@ class Report:
 
     `device` holds name, kind, facts, model_sha256, runtime and sent_bytes; `parity` is None where
     nothing could be compared, and `parity_note` then says why. `notes` are the things that a
-    reader must know before using a number. `failure` is the error that ended the work early.
+    reader must know before using a number. `candidates` are the rows of a search under an accuracy
+    budget, None where there was none. `failure` is the error that ended the work early.
     """
 
     model: ModelFacts
@@ -41,6 +42,7 @@ class Report:
     parity: Mapping[str, Any] | None = None
     parity_note: str = ""
     measurement: Measurement | None = None
+    candidates: tuple[Mapping[str, Any], ...] | None = None
     notes: tuple[str, ...] = ()
     failure: Mapping[str, Any] | None = None
     timings_s: Mapping[str, float] = field(default_factory=dict)
@@ -68,6 +70,7 @@ class Report:
             "parity": _copy(self.parity),
             "parity_note": self.parity_note or None,
             "measurement": self.measurement.to_json() if self.measurement else None,
+            "candidates": None if self.candidates is None else [dict(c) for c in self.candidates],
             "notes": list(self.notes),
             "error": _copy(self.failure),
             "timings_s": {k: round(v, 4) for k, v in self.timings_s.items()},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -14,6 +14,7 @@ from rich.text import Text
 from edgeopt.facts import ModelFacts, Tensor
 from edgeopt.findings import ConstraintReport, Placement, Violation
 from edgeopt.measurement import Measurement
+from edgeopt.report.candidates import PlanTable, candidates_table
 from edgeopt.report.preservation import preservation_line
 from edgeopt.report.quality import worst_layers
 from edgeopt.report.report import Report
@@ -69,9 +70,15 @@ def deploy_summary(report: Report) -> RenderableType:
         parts += ["", _artifacts(report), *_files(report)]
     if report.measurement:
         parts += ["", _measurement(report.measurement)]
+    if report.candidates:
+        parts += ["", candidates_table(report.candidates, kept=_kept(report.candidates))]
     parts += worst_layers(report.conversion)
     parts += _notes(report)
     return Group(*parts)
+
+
+def _kept(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    return next((str(row["name"]) for row in rows if row["path"]), None)
 
 
 def _notes(report: Report) -> list[RenderableType]:
@@ -215,14 +222,14 @@ def plan_summary(report: Report) -> RenderableType:
     grid.add_row("model", _model_line(report.model))
     grid.add_row("target", _plain(report.target.name))
     grid.add_row("scheme", plan.scheme or "none: keep the model as it is")
+    if plan.techniques:
+        grid.add_row("training", ", ".join(plan.techniques))
     if plan.io:
         grid.add_row("input, output", plan.io)
     if plan.expected_size_bytes:
         grid.add_row("weights", f"about {bytes_text(plan.expected_size_bytes)}  [dim]predicted[/]")
     grid.add_row("why", "\n".join(_plain(r) for r in plan.reasons))
-    for name, why in (plan.rejected or {}).items():
-        grid.add_row(f"not {name}", f"[dim]{_plain(why)}[/]")
-    return grid
+    return Group(grid, "", PlanTable(plan)) if plan.candidates else grid
 
 
 def inspection(

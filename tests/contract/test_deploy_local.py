@@ -132,7 +132,8 @@ def test_a_missed_accuracy_budget_is_exit_3_and_keeps_the_model(tmp_path: Path) 
     dim = np.random.default_rng(0).random((12, 28, 28, 1)) * 3  # of 255: ranges far too narrow
     np.savez(tmp_path / "dim.npz", x=dim)
     done = edgeopt(
-        "deploy", MODEL, "--calibration", "dim.npz:x", "--eval-data", f"{samples}:x,y",
+        "deploy", MODEL, "--scheme", "int8",
+        "--calibration", "dim.npz:x", "--eval-data", f"{samples}:x,y",
         "--preprocess", "scale=1/255", "--max-accuracy-drop", "0.01", "--json", cwd=tmp_path,
     )  # fmt: skip
     report = document(done, 3)

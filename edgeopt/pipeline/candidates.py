@@ -1,0 +1,289 @@
+"""Several candidates under one accuracy budget: each its own job, all of them reported."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from edgeopt.errors import EdgeoptError, InputError, ModelError, ResultError
+from edgeopt.job import Job
+from edgeopt.measurement import Measurement
+from edgeopt.pipeline.session import Session, Step
+from edgeopt.plan import Candidate, Spec
+from edgeopt.progress import Progress
+from edgeopt.report import Report
+from edgeopt.store import Store, scratch
+
+__all__ = ["Tried", "job_for", "row", "search", "wanted"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """One candidate and what became of it. `report` None: nothing was reached.
+
+    `error` is a model's, or a measurement's that must not be believed; `measured` is the latency.
+    """
+
+    spec: Spec
+    report: Report | None
+    error: EdgeoptError | None = None
+    measured: Measurement | None = None
+
+    @property
+    def drop(self) -> float | None:
+        """Accuracy lost, a fraction; None when it was not measured, or the model is broken."""
+        found = self.report.accuracy if self.report else None
+        broken = self.error is not None and not isinstance(self.error, ResultError)
+        return None if found is None or broken else found["drop"]
+
+    def passes(self, budget: float) -> bool:
+        return self.drop is not None and self.drop <= budget
+
+
+def wanted(job: Job) -> bool:
+    """True when the job leaves the choice open and has a budget to choose by.
+
+    Raises InputError for a budget that nothing could be held against.
+    """
+    if job.max_accuracy_drop is None:
+        return False
+    if job.eval_data is None:
+        raise InputError(
+            "--max-accuracy-drop needs labelled data to measure with.", "Give --eval-data DATA."
+        )
+    return not job.scheme and not job.training.techniques
+
+
+def search(
+    job: Job,
+    store: Store,
+    progress: Progress,
+    planned: Report,
+    judge: Sequence[Step],
+    finish: Sequence[Step],
+) -> Report:
+    """Try the candidates of the plan, cheapest first, until one keeps the accuracy budget.
+
+    `judge` are the steps up to the measured accuracy, `finish` those that publish and measure. Of
+    one that misses, `finish` only takes the latency, in a folder that goes. Raises ModelError
+    when none passes, with the best one kept; errors of the input, a tool or the device that stand
+    in the way of judging or of finishing the winner end the search at once.
+    """
+    assert planned.plan is not None and job.max_accuracy_drop is not None
+    ladder, tried = planned.plan.ladder, list[Tried]()
+    sessions: list[Session] = []
+    timing = True
+    for number, candidate in enumerate(ladder, 1):
+        shown = _Named(progress, f"{candidate.name} ({number} of {len(ladder)})")
+        session = Session(job_for(job, candidate.spec), store, shown)
+        sessions.append(session)
+        found = _judge(candidate.spec, session, judge, tried, job)
+        if found.passes(job.max_accuracy_drop):
+            return _finish(found, session, finish, tried, planned, job)
+        if timing and found.drop is not None:
+            found, timing = _timed(found, session, finish, store)
+        tried.append(found)
+    raise _missed(tried, sessions, finish[0], planned, job)
+
+
+def job_for(job: Job, spec: Spec) -> Job:
+    """The job that makes one candidate, with the budget left to whoever compares."""
+    return replace(
+        job,
+        scheme=spec.scheme,
+        training=replace(job.training, techniques=spec.techniques, **spec.training),
+        quality=replace(job.quality, **spec.quality),
+        goal=None,
+        max_accuracy_drop=None,
+    )
+
+
+def _judge(
+    spec: Spec, session: Session, judge: Sequence[Step], tried: list[Tried], job: Job
+) -> Tried:
+    """What a model cannot be, or breaks, is its own row; anything else ends the search."""
+    try:
+        return Tried(spec=spec, report=session.walk(*judge))
+    except ModelError as error:
+        session.progress.note(error.message)
+        return Tried(spec=spec, report=session.report, error=error)
+    except EdgeoptError as error:
+        error.reached = replace(session.report, candidates=_rows(tried, job))
+        raise
+
+
+def _timed(
+    found: Tried, session: Session, finish: Sequence[Step], store: Store
+) -> tuple[Tried, bool]:
+    """The latency of one that will not be used; False when no more such times can be had, since
+    what stopped this one would stop the next. Whatever goes wrong costs only the latency."""
+    judged, job, more = session.report, session.job, True
+    with scratch(store.root) as folder:
+        session.job = replace(job, output=folder)
+        try:
+            session.walk(*finish)
+        except ResultError:
+            pass  # the measurement says by itself that it is invalid
+        except EdgeoptError as error:
+            more = isinstance(error, ModelError)
+            why = f"The latency of {found.spec.name} was not measured: {error.message}"
+            session.progress.note(why)
+            judged = replace(judged, notes=(*judged.notes, why))
+    measured = session.report.measurement if more else None
+    session.report, session.job = judged, job
+    return replace(found, report=judged, measured=measured), more
+
+
+def _finish(
+    found: Tried,
+    session: Session,
+    finish: Sequence[Step],
+    tried: list[Tried],
+    planned: Report,
+    job: Job,
+) -> Report:
+    """The winner, all the way. Raises what its last steps raise, with every candidate told."""
+    which = "first" if not tried else f"number {len(tried) + 1}"
+    headline = (
+        f"{found.spec.name}, {which} of the plan's candidates, keeps the accuracy budget: it "
+        f"loses {found.drop:.4f}, and {job.max_accuracy_drop:g} is allowed."
+    )
+    try:
+        session.walk(*finish)
+    except EdgeoptError as error:
+        error.reached = _concluded(session, found, tried, planned, headline, job)
+        raise
+    return _concluded(session, found, tried, planned, headline, job)
+
+
+def _concluded(
+    session: Session, kept: Tried, tried: list[Tried], planned: Report, headline: str, job: Job
+) -> Report:
+    """The kept candidate's report, with the plan that led to it and a row for every one tried."""
+    report = session.report
+    assert report.plan is not None and planned.plan is not None
+    chosen = replace(
+        planned.plan,
+        scheme=report.plan.scheme,
+        io=report.plan.io,
+        techniques=report.plan.techniques,
+        quality=kept.spec.quality,
+        expected_size_bytes=report.plan.expected_size_bytes,
+        reasons=(headline, *report.plan.remarks),
+    )
+    kept = replace(kept, measured=kept.measured or report.measurement)
+    everyone = [*(t for t in tried if t.spec != kept.spec), kept]
+    everyone.sort(key=lambda t: [c.spec for c in planned.plan.candidates].index(t.spec))  # type: ignore[union-attr]
+    rows = _rows(everyone, job, kept, report.artifacts[-1].path)
+    return replace(report, plan=chosen, candidates=rows)
+
+
+def _rows(
+    tried: list[Tried], job: Job, kept: Tried | None = None, path: Path | None = None
+) -> tuple[dict[str, Any], ...]:
+    rows = []
+    for one in tried:
+        passes = one.passes(job.max_accuracy_drop or 0.0)
+        status = "failed" if one.drop is None else "passed" if passes else "missed"
+        rows.append(row(one, status) | {"path": str(path) if one is kept else None})
+    return tuple(rows)
+
+
+def _missed(
+    tried: list[Tried], sessions: list[Session], publish: Step, planned: Report, job: Job
+) -> EdgeoptError:
+    """The error of a search without success; the candidate that lost least is kept."""
+    assert planned.plan is not None
+    sound = [(t, s) for t, s in zip(tried, sessions, strict=True) if t.drop is not None]
+    if not sound:
+        first = tried[0].error
+        assert first is not None
+        first.reached = replace(sessions[0].report, candidates=_rows(tried, job))
+        return first
+    best, session = min(sound, key=lambda pair: (pair[0].drop, pair[1].artifact.gzip_bytes))
+    session.walk(publish)
+    among = f"least of {len(tried)} candidates" if len(tried) > 1 else "as the only candidate"
+    headline = f"{best.spec.name} loses {among}, and more than the budget allows."
+    report = _concluded(session, best, tried, planned, headline, job)
+    found = report.accuracy or {}
+    lacking = [c for c in planned.plan.candidates if c.missing and not c.refused]
+    error = ModelError(
+        f"No candidate keeps the accuracy budget of {job.max_accuracy_drop:g}: {best.spec.name} is "
+        f"the best and loses {best.drop:.4f} ({found['metric']} {found['baseline']:.4f} to "
+        f"{found['optimized']:.4f} on {found['samples']} samples).",
+        f"{_advice(lacking)} Kept: {session.artifact.path}",
+        details={"lines": [_line(t) for t in tried], "best": best.spec.name},
+    )
+    error.reached = replace(report, failure=error.to_json())
+    return error
+
+
+def row(tried: Tried, status: str) -> dict[str, Any]:
+    """One line of `candidates`: what it is, what it measured; null where it did not."""
+    report, spec = tried.report, tried.spec
+    found: Mapping[str, Any] = (report.accuracy if report else None) or {}
+    made = report.artifacts[-1] if report and len(report.artifacts) > 1 else None
+    if made is not None and made.stage not in ("optimized", "compiled"):
+        made = None
+    measured = tried.measured or (report.measurement if report else None)
+    stats = measured.stats if measured else None
+    interval = stats.ci95_ns if stats else None
+    return {
+        "name": spec.name,
+        "scheme": spec.scheme,
+        "io": report.plan.io if report and report.plan else None,
+        "techniques": list(spec.techniques),
+        "quality": dict(spec.quality),
+        "status": status,
+        "metric": found.get("metric"),
+        "accuracy": found.get("optimized"),
+        "baseline": found.get("baseline"),
+        "drop": found.get("drop"),
+        "standard_error": found.get("standard_error"),
+        "samples": found.get("samples"),
+        "sha256": made.sha256 if made else None,
+        "path": None,
+        "size_bytes": made.size_bytes if made else None,
+        "gzip_bytes": made.gzip_bytes if made else None,
+        "latency_ns": (stats.median_ns or stats.mean_ns) if stats else None,
+        "latency_ci95_ns": list(interval) if interval else None,
+        "latency_valid": measured.valid if measured else None,
+        "invalid_reasons": list(measured.invalid_reasons) if measured else [],
+        "notes": list(report.notes) if report else [],
+        "error": tried.error.to_json() if tried.error else None,
+    }
+
+
+def _advice(lacking: list[Candidate]) -> str:
+    if any("train_data" in c.missing for c in lacking):
+        return "Give --train-data, so that quantization-aware training can be tried."
+    if lacking:
+        return "Give --calibration, so that integer schemes can be tried."
+    return "Give more or better calibration and training data, or a larger budget."
+
+
+def _line(tried: Tried) -> str:
+    if tried.drop is None:
+        return f"{tried.spec.name}: {tried.error.message if tried.error else 'not measured'}"
+    return f"{tried.spec.name}: loses {tried.drop:.4f}"
+
+
+class _Named:
+    """Progress that says which candidate it is about, and each note once."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self.progress, self.name = progress, name
+        self._said: set[str] = set()
+
+    def stage(self, text: str, total: int | None = None, unit: str = "") -> None:
+        self.progress.stage(f"{self.name}: {text}", total, unit)
+
+    def advance(self, done: int, total: int | None = None) -> None:
+        self.progress.advance(done, total)
+
+    def note(self, text: str) -> None:
+        if text not in self._said:
+            self._said.add(text)
+            self.progress.note(text)
