@@ -66,7 +66,7 @@ class Dataset:
         """
         count = self._count(limit)
         for index in range(count):
-            yield self._sample(index)
+            yield self.sample(index)
 
     def spread(self, limit: int) -> Iterator[tuple[NDArray[Any], ...]]:
         """`limit` samples at even distances over the whole set: what calibration wants, since
@@ -74,10 +74,10 @@ class Dataset:
         count = self._count(limit)
         total = count if isinstance(self.source, Function) else len(self)
         for step in range(count):
-            yield self._sample(step * total // count)
+            yield self.sample(step * total // count)
 
-    def count(self, limit: int) -> int:
-        """How many samples `spread(limit)` yields."""
+    def count(self, limit: int | None) -> int:
+        """How many samples `samples(limit)` and `spread(limit)` yield."""
         return self._count(limit)
 
     def _count(self, limit: int | None) -> int:
@@ -87,7 +87,8 @@ class Dataset:
             have = len(self.source)
         return have if limit is None else min(limit, have)
 
-    def _sample(self, index: int) -> tuple[NDArray[Any], ...]:
+    def sample(self, index: int) -> tuple[NDArray[Any], ...]:
+        """One sample, as `samples` yields it."""
         from edgeopt.dataset.fitting import finished
 
         raw = self.source.take(index)

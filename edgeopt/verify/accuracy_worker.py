@@ -1,25 +1,29 @@
-"""The process that runs models over its share of the data: a JSON request in argv, JSON lines out.
+"""The process that measures: it loads the data once, forks to run the models over it, and scores.
 
-Its own process, because a broken model can crash the interpreter.
+Its own process, because a broken model can crash the interpreter, and because forking is safe only
+where nothing else runs. A JSON request on stdin, JSON lines out.
 """
 
 from __future__ import annotations
 
-import itertools
 import json
+import os
 import sys
-import time
-from dataclasses import asdict
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeopt.dataset import Preprocess, load_dataset
-from edgeopt.dataset.fitting import plain_name
-from edgeopt.errors import EdgeoptError, InputError, ModelError
+from edgeopt.child import read_message, take_over_stdout
+from edgeopt.dataset import Dataset, Preprocess, load_dataset
+from edgeopt.errors import EdgeoptError, InputError
 from edgeopt.facts import ModelFacts
-from edgeopt.feed import feed, real_values
 from edgeopt.model import read
-from edgeopt.verify.accuracy import Totals
+from edgeopt.verify.accuracy_pool import PoolError, share_out
+from edgeopt.verify.accuracy_runner import Runner
+from edgeopt.verify.decode import Decode, Decoder, Outputs, make_decoder
+from edgeopt.verify.metrics import METRICS, PAIR_METRICS, Metric, metric_named, usual_metric
+from edgeopt.verify.metrics.metric import Score
+from edgeopt.verify.metrics.values import agreement, observe_pair, sqnr
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,119 +31,211 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
-
-class _Runner:
-    """A model in the LiteRT interpreter; outputs in real units."""
-
-    def __init__(self, path: Path) -> None:
-        from ai_edge_litert.interpreter import Interpreter
-
-        self.facts: ModelFacts = read(path)
-        try:
-            self._interpreter = Interpreter(model_path=str(path), num_threads=1)
-            self._interpreter.allocate_tensors()
-        except (RuntimeError, ValueError) as error:
-            raise ModelError(f"{path.name} cannot run on this machine: {error}") from error
-        self._inputs = [d["index"] for d in self._interpreter.get_input_details()]
-        self._outputs = [d["index"] for d in self._interpreter.get_output_details()]
-        self._order: tuple[int, ...] = ()
-        self._output = 0
-
-    def __call__(self, sample: tuple[Any, ...]) -> NDArray[np.float64]:
-        """The output of one sample, flat, in real units; its arrays are in the order of `follow`'s
-        model, or of this one's inputs."""
-        sample = tuple(sample[i] for i in self._order) if self._order else sample
-        for index, array in zip(self._inputs, feed(sample, self.facts.inputs), strict=True):
-            self._interpreter.set_tensor(index, array)
-        self._interpreter.invoke()
-        first = self._interpreter.get_tensor(self._outputs[self._output])[:1]
-        return real_values([first], [self.facts.outputs[self._output]])[0].ravel()
-
-    def follow(self, other: ModelFacts) -> None:
-        """Take samples in the order of `other`'s inputs, and answer with what it has as its first
-        output: by name, since two conversions need not agree in order."""
-        self._order = _order(self.facts, other)
-        outputs = [plain_name(t.name) for t in self.facts.outputs]
-        wanted = plain_name(other.outputs[0].name)
-        self._output = outputs.index(wanted) if outputs.count(wanted) == 1 else 0
+_CLASSES_LAST = ("top1", "top5", "auc", "wer", "cer")  # an output's best class means something
 
 
-def _order(facts: ModelFacts, other: ModelFacts) -> tuple[int, ...]:
-    """Where each input of `facts` is among those of `other`. Raises ModelError when several inputs
-    have other names: a guess could compare answers to different questions."""
-    mine = [plain_name(t.name) for t in facts.inputs]
-    theirs = [plain_name(t.name) for t in other.inputs]
-    if len(mine) == len(theirs) == 1:
-        return (0,)
-    if sorted(mine) != sorted(theirs) or len(set(mine)) < len(mine):
-        raise ModelError(
-            f"{facts.path.name} has the inputs {', '.join(mine)}, its float model "
-            f"{other.path.name} {', '.join(theirs)}: which belong together is not known.",
-            "Give the float model that it was made from, or leave --baseline out.",
+class _Evaluation:
+    """One request, resolved: what is run, what is compared, how it is scored."""
+
+    def __init__(self, request: Mapping[str, Any]) -> None:
+        self.request = request
+        self.model = read(Path(request["model"]))
+        self.baseline = read(Path(request["baseline"])) if request["baseline"] else None
+        self.data = self._data()
+        self.count = self.data.count(request["limit"])
+        if self.count == 0:
+            raise InputError("The evaluation data holds no samples.")
+        name, _, output = (request["metric"] or "").partition("@")
+        decode = Decode.parse(request["decode"])
+        if output:
+            decode = Decode(name=decode.name, options={**decode.options, "output": output})
+        self.targets: Sequence[Any] | None = None
+        self.metric, self.name = self._metric(name)
+        self.decoder = self._decoder(decode)
+
+    @property
+    def known(self) -> ModelFacts:
+        """The model whose order of inputs and outputs counts: the float one where there is one."""
+        return self.baseline or self.model
+
+    def _data(self) -> Dataset:
+        request = self.request
+        data = load_dataset(
+            request["data"],
+            preprocess=Preprocess.from_mapping(request["preprocess"]),
+            labels=request["labels"],
         )
-    return tuple(theirs.index(name) for name in mine)
+        data = data.in_order_of(request["input_names"]).match(self.known.inputs)
+        if request["digest"]:
+            data.count(None)
+            if data.digest() != request["digest"]:
+                raise InputError(
+                    f"{request['data']} yields other samples every time: what the device answered "
+                    "cannot be compared.",
+                    "Seed its random numbers, or store the data as .npz.",
+                )
+        return data
 
-
-def _count(totals: Totals, label: int | None, out: Any, base: Any) -> None:
-    import numpy as np
-
-    totals.samples += 1
-    totals.classes = max(totals.classes, len(out))
-    if label is not None:
-        if not 0 <= label < len(out):
+    def _metric(self, name: str) -> tuple[Metric | None, str]:
+        """The metric of labels, and its name; none for those of two models."""
+        if name in PAIR_METRICS:
+            if self.baseline is None:
+                raise InputError(
+                    f"The metric {name} compares with a float model, and there is none.",
+                    "Give it with --baseline.",
+                )
+            return None, name
+        if name:
+            metric_named(name)
+        targets = self.data.targets
+        if targets is None and (name or self.baseline is None):
+            missing = f"for the metric {name}" if name else "and there is no float model"
             raise InputError(
-                f"Label {label} is not one of the model's {len(out)} classes.",
-                "Check the data's labels and which output comes first.",
+                f"The data has no labels, {missing}."
+                if name
+                else "The data has no labels, and there is no float model to agree with.",
+                "Give labelled data: class subfolders, the arrays x and y (NAME.npz:x,y), or a "
+                "file of labels with --labels.",
             )
-        totals.labelled += 1
-        totals.top1 += int(out.argmax() == label)
-        totals.top5 += int(label in np.argsort(out)[-5:])
-    if base is not None:
-        if out.shape != base.shape:
-            raise ModelError(
-                f"The model answers with {out.size} values, its float model with {base.size}.",
-                "Give the float model that it was made from, or leave --baseline out.",
+        if targets is None:
+            return None, "agreement"
+        if len(targets) < self.count:
+            raise InputError(f"{len(targets)} labels are not enough for {self.count} samples.")
+        metric = metric_named(name or usual_metric(targets.kind))
+        self.targets = targets.of(metric.target)
+        return metric, metric.name
+
+    def _decoder(self, decode: Decode) -> Decoder:
+        if self.metric is not None:
+            return make_decoder(decode, self.metric, self.known)
+        if decode.function or decode.name not in ("", "scores", "values"):
+            raise InputError(
+                f"The metric {self.name} compares outputs as they are.",
+                "Name one with --decode values,output=NAME.",
             )
-        totals.agree += int(out.argmax() == base.argmax())
-        totals.signal += float(np.square(base).sum())
-        totals.noise += float(np.square(out - base).sum())
-        if label is not None:
-            totals.base_top1 += int(base.argmax() == label)
-            totals.base_top5 += int(label in np.argsort(base)[-5:])
+        given = Decode(name="values", options=decode.options)
+        return make_decoder(given, METRICS["mae"], self.known)
+
+    def prepare(self) -> Callable[[int], Any]:
+        """Runs in each fork: the models loaded, ready for one sample after the other."""
+        like, recorded = self.baseline, self.request["recorded"]
+        run = Runner(self.model.path, like, Path(recorded) if recorded else None)
+        base = Runner(like.path, None) if like else None
+
+        def observe(index: int) -> Any:
+            sample = self.data.sample(index)
+            own = self._outputs(run, index, sample)
+            other = self._outputs(base, index, sample) if base else None
+            return [
+                self._observed(own),
+                self._observed(other) if other else None,
+                observe_pair(self._compared(own), self._compared(other)) if other else None,
+            ]
+
+        return observe
+
+    def _outputs(self, run: Runner, index: int, sample: tuple[Any, ...]) -> Outputs:
+        arrays, inputs = run(index, sample)
+        target = None if self.targets is None else self.targets[index]
+        return Outputs(arrays=arrays, inputs=inputs, target=target)
+
+    def _observed(self, outputs: Outputs) -> Any:
+        if self.metric is None:
+            return None
+        return self.metric.observe(self.decoder.run(outputs), outputs.target)
+
+    def _compared(self, outputs: Outputs) -> NDArray[np.float64]:
+        import numpy as np
+
+        if len(self.decoder.compared) == 1:
+            return outputs.arrays[self.decoder.compared[0]]
+        return np.concatenate([outputs.arrays[i].ravel() for i in self.decoder.compared])
+
+    def judge(self, seen: Sequence[Any]) -> dict[str, Any]:
+        """What the report says: see accuracy.Accuracy."""
+        pairs = [row[2] for row in seen] if self.baseline else []
+        noise, centred = (sqnr(pairs, centred=c) if pairs else None for c in (False, True))
+        agreed = agreement(pairs) if pairs and max(row[5] for row in pairs) > 1 else None
+        further = {
+            "sqnr_db": noise.value if noise else None,
+            "sqnr_centred_db": centred.value if centred else None,
+        }
+        if self.metric is None:
+            return self._judge_pairs(agreed, noise, further)
+        own = self.metric.score([row[0] for row in seen])
+        base = self.metric.score([row[1] for row in seen]) if self.baseline else None
+        compared = agreed if self.metric.name in _CLASSES_LAST else None
+        more: dict[str, float | None] = {}
+        for name, value in own.more.items():
+            more[name] = value
+            more[f"baseline_{name}"] = base.more[name] if base else None
+        return {
+            "metric": self.metric.name,
+            "higher_is_better": self.metric.higher_is_better,
+            "baseline": base.value if base else None,
+            "optimized": own.value,
+            "standard_error": own.standard_error,
+            "more": {**more, "agreement": compared.value if compared else None, **further},
+            "notes": list(dict.fromkeys((*(base.notes if base else ()), *own.notes))),
+        }
+
+    def _judge_pairs(
+        self, agreed: Score | None, noise: Score | None, further: dict[str, float | None]
+    ) -> dict[str, Any]:
+        """One value has no best class: then the noise is what can be said."""
+        name = "sqnr_db" if agreed is None else self.name
+        chosen = agreed if name == "agreement" else noise
+        more: dict[str, float | None] = {"agreement": agreed.value if agreed else None, **further}
+        more.pop(name)
+        notes = [] if chosen else ["The outputs are those of the float model, without any noise."]
+        return {
+            "metric": name,
+            "higher_is_better": True,
+            "baseline": 1.0 if name == "agreement" else None,
+            "optimized": chosen.value if chosen else None,
+            "standard_error": chosen.standard_error if chosen else None,
+            "more": more,
+            "notes": notes,
+        }
 
 
-def _work(request: dict[str, Any]) -> Totals:
-    model = _Runner(Path(request["model"]))
-    baseline = _Runner(Path(request["baseline"])) if request["baseline"] else None
-    steps = Preprocess.from_mapping(request["preprocess"])
-    data = load_dataset(request["data"], preprocess=steps)
-    data = data.in_order_of(request["input_names"]).match((baseline or model).facts.inputs)
-    if baseline:
-        model.follow(baseline.facts)
-    labels = data.labels
-    totals, told = Totals(), time.monotonic()
-    shard, shards = int(request["shard"]), int(request["shards"])
-    share = itertools.islice(enumerate(data.samples(request["limit"])), shard, None, shards)
-    for index, sample in share:
-        label = None if labels is None else int(labels[index])
-        _count(totals, label, model(sample), baseline(sample) if baseline else None)
-        if time.monotonic() - told > 0.2:
-            told = time.monotonic()
-            print(json.dumps({"done": totals.samples}), flush=True)
-    return totals
+def _work(request: Mapping[str, Any], say: Callable[..., None]) -> dict[str, Any]:
+    work = _Evaluation(request)
+    count = work.count
+    wanted = int(request["processes"] or usable_cores())
+    say(done=0, total=count)
+    seen = share_out(
+        count, min(wanted, count), work.prepare, lambda done: say(done=done, total=count)
+    )
+    found = work.judge(seen)
+    found["notes"] = [*work.data.notes, *found["notes"]]
+    return {**found, "samples": count}
 
 
-def main() -> int:
-    """Exit code 0 with totals, 1 with an error line."""
+def usable_cores() -> int:
+    """Those that this process may run on, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def main() -> None:
+    """Answer one request: {"done", "total"} lines, then {"result"} or {"error", ...}."""
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no threads before the forks
+    pipe = take_over_stdout()
+    received = read_message(sys.stdin.buffer)
+    assert received is not None
+
+    def say(**message: Any) -> None:
+        pipe.write(json.dumps(message).encode() + b"\n")
+
     try:
-        totals = _work(json.loads(sys.argv[1]))
+        say(result=_work(received[0], say))
     except EdgeoptError as error:
-        problem = {"kind": error.kind, "message": error.message, "hint": error.hint}
-        print(json.dumps({"error": problem}), flush=True)
-        return 1
-    print(json.dumps({"done": totals.samples, "totals": asdict(totals)}), flush=True)
-    return 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+        say(error=error.kind, message=error.message, hint=error.hint)
+    except PoolError as error:
+        said = error.problem
+        if said["kind"] == "crash":
+            say(crash=said["message"])
+        else:
+            say(error=said["kind"], message=said["message"], hint=said["hint"])

@@ -13,7 +13,7 @@ __all__ = ["METRICS", "PAIR_METRICS", "Metric", "Score", "metric_named", "usual_
 
 PAIR_METRICS = ("agreement", "sqnr_db")  # of two models, without labels
 
-_TEXT = ("ctc", "ids", "text")
+_TEXT = ("ctc", "ids")
 _RANKED = ("scores", "score", "reconstruction")
 _SPEECH = ("jiwer", "jiwer")
 

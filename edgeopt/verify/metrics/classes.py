@@ -29,7 +29,7 @@ def observe_classes(scores: NDArray[np.float64], label: int) -> list[int]:
         )
     own = scores[label]
     rank = int((scores > own).sum()) + int((scores[:label] == own).sum())
-    return [rank, count, int(scores.argmax()) - label]
+    return [rank, count, int(scores.argmax()) - int(label)]
 
 
 def top1(seen: Sequence[Sequence[int]]) -> Score:

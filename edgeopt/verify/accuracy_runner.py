@@ -1,0 +1,189 @@
+"""A model over samples: in the interpreter, or by the outputs that a device answered with."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from edgeopt.dataset.fitting import plain_name
+from edgeopt.errors import InputError, ModelError
+from edgeopt.facts import ModelFacts, Tensor
+from edgeopt.feed import feed, real_values
+from edgeopt.model import read
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+__all__ = ["Recorder", "Runner", "in_order_of"]
+
+
+class Runner:
+    """Outputs of one sample in real units, without the batch axis, in the order of `like`'s.
+
+    `like` is the model that the user knows (None: this one): inputs come in its order too.
+    """
+
+    def __init__(self, path: Path, like: ModelFacts | None, recorded: Path | None = None) -> None:
+        self.facts = read(path)
+        self._take = input_order(self.facts, like) if like else ()
+        self.order = (
+            output_order(self.facts, like) if like else tuple(range(len(self.facts.outputs)))
+        )
+        self._recorded = _Recorded(recorded) if recorded else None
+        self._interpreter: Any = None
+        if self._recorded is None:
+            self._start(path)
+
+    def _start(self, path: Path) -> None:
+        from ai_edge_litert.interpreter import Interpreter
+
+        try:
+            self._interpreter = Interpreter(model_path=str(path), num_threads=1)
+            self._interpreter.allocate_tensors()
+        except (RuntimeError, ValueError) as error:
+            raise ModelError(f"{path.name} cannot run on this machine: {error}") from error
+        self._inputs = [d["index"] for d in self._interpreter.get_input_details()]
+        self._outputs = [d["index"] for d in self._interpreter.get_output_details()]
+
+    def __call__(
+        self, index: int, sample: tuple[Any, ...]
+    ) -> tuple[list[NDArray[np.float64]], list[NDArray[Any]]]:
+        """(outputs, inputs) of sample number `index`. Raises ModelError for NaN in an output."""
+        if self._take:
+            sample = tuple(sample[i] for i in self._take)
+        fed = feed(sample, self.facts.inputs)
+        raw = self._recorded.outputs(index) if self._recorded else self._infer(fed)
+        arrays = real_values(raw, self.facts.outputs)
+        batch = fed[0].shape[0] if fed and fed[0].ndim else 1
+        found = [_without_batch(arrays[i], batch) for i in self.order]
+        for number, array in enumerate(found):
+            if array.dtype.kind == "f" and array.size and not array.max() == array.max():
+                raise ModelError(
+                    f"{self.facts.path.name} answers NaN to sample {index} (output {number}).",
+                    "Its weights, or the scaling of its input (--preprocess), are wrong.",
+                )
+        return found, list(self._real(sample, fed))
+
+    def _infer(self, fed: Sequence[Any]) -> list[Any]:
+        for index, array in zip(self._inputs, fed, strict=True):
+            self._set(index, array)
+        try:
+            self._interpreter.invoke()
+        except RuntimeError as error:
+            raise ModelError(f"{self.facts.path.name} fails to run: {error}") from error
+        return [self._interpreter.get_tensor(index) for index in self._outputs]
+
+    def _set(self, index: int, array: Any) -> None:
+        try:
+            self._interpreter.set_tensor(index, array)
+        except ValueError:  # an open dimension
+            self._interpreter.resize_tensor_input(index, array.shape)
+            self._interpreter.allocate_tensors()
+            self._interpreter.set_tensor(index, array)
+
+    def _real(self, sample: tuple[Any, ...], fed: Sequence[Any]) -> tuple[Any, ...]:
+        """The inputs in real units: as they were given, or what a quantized one stands for."""
+        return tuple(
+            real_values([array[0] if array.ndim else array], [tensor])[0]
+            if value.dtype == array.dtype and tensor.quantization
+            else value
+            for value, array, tensor in zip(sample, fed, self.facts.inputs, strict=True)
+        )
+
+
+def _without_batch(array: NDArray[np.float64], batch: int) -> NDArray[np.float64]:
+    """The first of a batch; an output that does not begin with the batch (time first) is whole."""
+    return array[0] if array.ndim and array.shape[0] == batch else array
+
+
+def in_order_of(facts: ModelFacts, order: Sequence[int]) -> ModelFacts:
+    """The same facts with the outputs in another order, as a decoder is to see them."""
+    from dataclasses import replace
+
+    main = facts.subgraphs[0]
+    outputs = tuple(main.outputs[i] for i in order)
+    return replace(facts, subgraphs=(replace(main, outputs=outputs), *facts.subgraphs[1:]))
+
+
+def input_order(facts: ModelFacts, other: ModelFacts) -> tuple[int, ...]:
+    """Where each input of `facts` is among those of `other`. Raises ModelError when several inputs
+    have other names: a guess could compare answers to different questions."""
+    mine = [plain_name(t.name) for t in facts.inputs]
+    theirs = [plain_name(t.name) for t in other.inputs]
+    if len(mine) == len(theirs) == 1:
+        return (0,)
+    if sorted(mine) != sorted(theirs) or len(set(mine)) < len(mine):
+        raise ModelError(
+            f"{facts.path.name} has the inputs {', '.join(mine)}, its float model "
+            f"{other.path.name} {', '.join(theirs)}: which belong together is not known.",
+            "Give the float model that it was made from, or leave --baseline out.",
+        )
+    return tuple(theirs.index(name) for name in mine)
+
+
+def output_order(facts: ModelFacts, other: ModelFacts) -> tuple[int, ...]:
+    """Where each output of `other` is among those of `facts`: by name, since two conversions need
+    not agree in order; where names tell nothing by distinct shapes, else as they come."""
+    if len(facts.outputs) < len(other.outputs):
+        raise ModelError(
+            f"{facts.path.name} has {len(facts.outputs)} outputs, its float model "
+            f"{len(other.outputs)}.",
+            "Give the float model that it was made from, or leave --baseline out.",
+        )
+
+    def key(how: int, tensor: Tensor) -> Any:
+        return (tensor.name, plain_name(tensor.name), tensor.shape)[how]
+
+    for how in range(3):
+        mine = [key(how, t) for t in facts.outputs]
+        theirs = [key(how, t) for t in other.outputs]
+        if len(set(theirs)) == len(theirs) and all(mine.count(k) == 1 for k in theirs):
+            return tuple(mine.index(k) for k in theirs)
+    return tuple(range(len(other.outputs)))
+
+
+class Recorder:
+    """Writes the outputs of samples to a folder, one after the other; `_Recorded` reads them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.count = folder, 0
+        self._at: list[int] = []
+        self._stream: BinaryIO = (folder / "outputs").open("wb")
+
+    def add(self, arrays: Sequence[NDArray[Any]]) -> None:
+        """The next sample's outputs, raw, in the order of the model that answered."""
+        import numpy as np
+
+        self._at.append(self._stream.tell())
+        for array in arrays:
+            np.save(self._stream, np.asarray(array), allow_pickle=False)
+        self.count += 1
+
+    def close(self) -> None:
+        self._stream.close()
+        (self.folder / "index.json").write_text(json.dumps(self._at))
+
+
+class _Recorded:
+    def __init__(self, folder: Path) -> None:
+        self._at: list[int] = json.loads((folder / "index.json").read_text())
+        self._path = folder / "outputs"
+        self._stream: BinaryIO | None = None
+        self._end = self._path.stat().st_size
+
+    def outputs(self, index: int) -> list[Any]:
+        import numpy as np
+
+        if index >= len(self._at):
+            raise InputError(f"The device answered {len(self._at)} samples, not {index + 1}.")
+        if self._stream is None:
+            self._stream = self._path.open("rb")
+        self._stream.seek(self._at[index])
+        end = self._at[index + 1] if index + 1 < len(self._at) else self._end
+        found = []
+        while self._stream.tell() < end:
+            found.append(np.load(self._stream, allow_pickle=False))
+        return found
