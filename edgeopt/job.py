@@ -21,6 +21,7 @@ class Job:
     `target` is a name or file (None: the device's own in devices.toml, else cpu). `device` is a
     name or URL (None: `local`). `output` is a folder, or the path of the final
     .tflite. `goal` is "accuracy", "latency", "size" or None (the target's own).
+    `parity_samples` are run on the device and on the host, and compared;
     `tolerance` overrides the parity tolerance, in units of the model's output.
     """
 
@@ -31,6 +32,8 @@ class Job:
     train_data: str | None = None
     eval_data: str | None = None
     metric: str | None = None
+    decode: str | None = None
+    labels: str | None = None
     on_device: bool = False
     preprocess: Preprocess = field(default_factory=Preprocess)
     goal: str | None = None
@@ -44,6 +47,7 @@ class Job:
     warmup: int = 5
     threads: int = 1
     timeout_s: float = 600.0
+    parity_samples: int = 8
     tolerance: float | None = None
     max_accuracy_drop: float | None = None
     compiler: str | None = None
@@ -56,7 +60,7 @@ class Job:
     output: Path | None = None
 
     def __post_init__(self) -> None:
-        for name in ("batch", "runs", "threads"):
+        for name in ("batch", "runs", "threads", "parity_samples"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} must be at least 1, not {getattr(self, name)}.")
         if self.device_python is not None and not self.device_python.strip():
@@ -70,6 +74,11 @@ class Job:
                 f"--technique {self.training.techniques[0]} needs labelled data to train with.",
                 "Give it with --train-data: class subfolders of images, .npz:x,y or "
                 "module:function.",
+            )
+        if self.on_device and (self.eval_data is None or not self.run):
+            raise InputError(
+                "--on-device measures accuracy on the device: it needs data, and a run there.",
+                "Give --eval-data DATA and leave out --no-run, or leave out --on-device.",
             )
         if self.warmup < 0:
             raise InputError(f"--warmup cannot be negative ({self.warmup}).")

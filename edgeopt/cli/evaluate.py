@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -16,46 +17,60 @@ __all__ = ["evaluate"]
 @click.option(
     "--eval-data", envvar="EDGEOPT_EVAL_DATA", required=True, metavar="DATA", help="Labelled data."
 )
+@options.judging
 @click.option(
     "--baseline",
     type=click.Path(path_type=Path),
-    metavar="FLOAT.tflite",
+    metavar="FLOAT",
     help="Compare with this float model.",
 )
 @options.preprocess
 @click.option(
     "--samples", "limit", type=click.IntRange(1), metavar="N", help="Use the first N samples only."
 )
+@click.option(
+    "--processes",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="Processes to share the work; the result does not depend on it. Default: the cores.",
+)
+@options.target()
+@options.device
+@options.device_python
+@options.timeout
+@options.keep
 @options.as_json
 def evaluate(
-    model: Path,
-    eval_data: str,
     baseline: Path | None,
-    preprocess: str | None,
     limit: int | None,
+    processes: int | None,
     as_json: bool,
+    **flags: Any,
 ) -> None:
-    """Measure the accuracy of MODEL (a .tflite) on data.
+    """Measure the accuracy of MODEL on data.
 
-    Labels give top-1 and top-5; a float --baseline gives agreement and noise.
+    MODEL and the float --baseline are .tflite, .keras or .h5 files or SavedModel folders. The
+    labels decide what is measured, unless --metric does; a baseline adds agreement and noise.
     """
-    from edgeopt.errors import ModelError
-    from edgeopt.model import detect, read
-    from edgeopt.report import model_json
-    from edgeopt.verify.accuracy import measure_accuracy
+    from edgeopt import pipeline
+    from edgeopt.store import Store
 
-    for path in filter(None, (model, baseline)):
-        if detect(path) != "tflite":
-            raise ModelError(f"{path} is not a .tflite.", "Convert it first (edgeopt convert).")
-    facts = read(model)
-    steps = options.preprocessing(preprocess)
+    job = options.job(**flags)
     with output.progress() as progress:
-        progress.stage("Measuring accuracy", None, "samples")
-        found = measure_accuracy(model, baseline, eval_data, steps, progress, limit=limit)
+        found = pipeline.evaluate(
+            job, Store(), progress, baseline=baseline, limit=limit, processes=processes
+        )
     if as_json:
-        output.emit("evaluate", {"model": model_json(facts), "accuracy": found.to_json()})
+        output.emit("evaluate", found)
         return
     console = output.stdout()
-    for key, value in found.to_json().items():
-        shown = "-" if value is None else f"{value:.4f}" if isinstance(value, float) else str(value)
-        console.print(f"{key:<16} {shown}", markup=False)
+    for key, value in found["accuracy"].items():
+        console.print(f"{key:<18} {_shown(value)}", markup=False)
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, dict):  # the device
+        return f"{value['name']} ({value['runtime']} {value['runtime_version']})"
+    if isinstance(value, float):
+        return f"{value:.4f}"
+    return "-" if value is None else str(value)

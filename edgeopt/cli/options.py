@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from edgeopt.job import Job
 
 __all__ = [
-    "as_json", "calibration", "compiler", "conversion", "device", "evaluation", "job", "keep",
-    "measuring", "model", "output", "preprocess", "preprocessing", "quality", "report", "target",
+    "as_json", "calibration", "compiler", "conversion", "device", "device_python", "evaluation",
+    "job", "judging", "keep", "measuring", "model", "output", "preprocess", "preprocessing",
+    "quality", "report", "target",
     "timeout", "training",
 ]  # fmt: skip
 
@@ -92,6 +93,29 @@ conversion = stack(
         help="Static batch.",
     ),
 )
+judging = stack(
+    option(
+        "--labels",
+        env="LABELS",
+        metavar="FILE",
+        help="Labels beside the data: .json (COCO, SQuAD, or a list), .csv or .txt.",
+    ),
+    option(
+        "--metric",
+        env="METRIC",
+        metavar="NAME[@OUTPUT]",
+        help="What accuracy means: top1, top5, auc, wer, cer, map50, f1, exact_match, mae, mse, "
+        "rmse, agreement or sqnr_db; left out: what the labels are for.",
+    ),
+    option(
+        "--decode",
+        env="DECODE",
+        metavar="NAME[,KEY=VALUE...]",
+        help="How outputs become answers: scores, score, reconstruction, values, ctc, ids, "
+        "detections, span or module:function; left out: what the metric needs.",
+    ),
+    option("--on-device", is_flag=True, help="Measure accuracy on the device itself."),
+)
 evaluation = stack(
     option(
         "--eval-data",
@@ -99,13 +123,7 @@ evaluation = stack(
         metavar="DATA",
         help="Labelled data to measure accuracy with.",
     ),
-    option(
-        "--metric",
-        env="METRIC",
-        metavar="NAME",
-        help="What accuracy means; left out: top-1 of labels, else agreement with float.",
-    ),
-    option("--on-device", is_flag=True, help="Measure accuracy on the device itself."),
+    judging,
     option(
         "--max-accuracy-drop",
         env="MAX_ACCURACY_DROP",
@@ -142,6 +160,12 @@ timeout = option(
     show_default=True,
     metavar="SECONDS",
     help="Deadline of the compiler, and of the run on the device.",
+)
+device_python = option(
+    "--device-python",
+    env="DEVICE_PYTHON",
+    metavar="PATH",
+    help="The device's Python that has the runtime, such as ~/venv/bin/python.",
 )
 measuring = stack(
     option(
@@ -185,12 +209,7 @@ measuring = stack(
         metavar="PATH",
         help="benchmark_model (a file, or a folder with its libraries) for devices without Python.",
     ),
-    option(
-        "--device-python",
-        env="DEVICE_PYTHON",
-        metavar="PATH",
-        help="The device's Python that has the runtime, such as ~/venv/bin/python.",
-    ),
+    device_python,
     option("--offline", env="OFFLINE", is_flag=True, help="Download nothing."),
 )
 keep = option(
@@ -239,6 +258,8 @@ def job(**flags: Any) -> Job:
     if (version := flags.pop("min_runtime_version", None)) is not None:
         compiler_flags["min_runtime_version"] = str(version)
     steps = preprocessing(flags.pop("preprocess", None))
+    if flags.get("metric") or flags.get("decode"):
+        _check_metric(flags.get("metric"), flags.get("decode"))
     if flags.get("scheme"):
         flags["scheme"] = scheme_named(flags["scheme"])
     training, quality = training_request(flags), quality_request(flags)
@@ -249,3 +270,14 @@ def job(**flags: Any) -> Job:
         quality=quality,
         **flags,
     )
+
+
+def _check_metric(metric: str | None, decode: str | None) -> None:
+    """Refuse unknown names and missing libraries before any work."""
+    from edgeopt.verify.decode import Decode
+    from edgeopt.verify.metrics import PAIR_METRICS, metric_named
+
+    Decode.parse(decode)
+    name = (metric or "").partition("@")[0]
+    if name and name not in PAIR_METRICS:
+        metric_named(name)

@@ -76,6 +76,11 @@ class Dataset:
         for step in range(count):
             yield self.sample(step * total // count)
 
+    def stop_at(self, limit: int | None) -> None:
+        """Ask a function for `limit` samples and no more: it may never end."""
+        if isinstance(self.source, Function):
+            self.source.stop_at(limit)
+
     def count(self, limit: int | None) -> int:
         """How many samples `samples(limit)` and `spread(limit)` yield."""
         return self._count(limit)

@@ -140,6 +140,10 @@ class Function:
         chosen._inputs = count
         return chosen
 
+    def stop_at(self, count: int | None) -> None:
+        """Draw `count` samples and no more, ever."""
+        self._done = self.draw(count) == count or self._done
+
     def take(self, index: int) -> tuple[Any, ...]:
         if self.draw(index + 1) <= index:
             raise IndexError(index)

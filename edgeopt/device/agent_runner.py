@@ -24,7 +24,7 @@ from edgeopt.device.transport import Completed
 from edgeopt.errors import DeviceError, InputError
 from edgeopt.progress import Progress
 
-__all__ = ["probe", "run"]
+__all__ = ["discard", "probe", "run"]
 
 _AGENT = Path(__file__).with_name("agent.py")
 _SEED = 20_240_229
@@ -69,6 +69,14 @@ def run(device: Device, request: RunRequest, progress: Progress) -> RunResult:
     return _result(device, answer, outputs, placed.transfer, log)
 
 
+def discard(device: Device, model: Path, sha256: str) -> None:
+    """Remove what earlier runs of `model` kept on the device, as a run with `keep` False does."""
+    space = device.workspace
+    with space.discarding():
+        space.claim(sha256, _suffix(model), keep=False)
+        space.claim(hash_path(_AGENT), ".py", keep=False)
+
+
 def probe(device: Device) -> dict[str, Any]:
     """What the agent finds there: `runtimes` (name to version), `facts`, `readings`."""
     agent = device.workspace.put(_AGENT, sha256=hash_path(_AGENT), suffix=".py")
@@ -108,7 +116,7 @@ def _place(device: Device, request: RunRequest, progress: Progress, folder: Path
     model = space.put(
         request.model,
         sha256=request.sha256,
-        suffix=request.model.suffix if request.model.suffix == ".tflite" else ".model",
+        suffix=_suffix(request.model),
         on_bytes=lambda sent: progress.advance(sent, size),
         keep=keep,
     )
@@ -116,9 +124,14 @@ def _place(device: Device, request: RunRequest, progress: Progress, folder: Path
     if request.inputs:
         file = folder / "inputs"
         sha256, layout = write_inputs(request.inputs, file)
-        path = space.put(file, sha256=sha256, suffix=".inputs", keep=keep).path
+        kept = keep and request.keep_inputs
+        path = space.put(file, sha256=sha256, suffix=".inputs", keep=kept).path
         inputs = {"path": path, "sha256": sha256, "layout": layout}
     return _Placed(agent=agent.path, model=model.path, transfer=model.transfer, inputs=inputs)
+
+
+def _suffix(model: Path) -> str:
+    return model.suffix if model.suffix == ".tflite" else ".model"
 
 
 def _message(

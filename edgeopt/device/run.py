@@ -37,6 +37,7 @@ class RunRequest:
     inputs: tuple[tuple[Array, ...], ...] = ()
     want_outputs: bool = True
     keep: bool = True
+    keep_inputs: bool = True  # the samples too, for a run to come
     timeout_s: float = 600.0
     options: Mapping[str, str] = field(default_factory=dict)  # runtime-specific, e.g. precision
 

@@ -111,6 +111,10 @@ class Workspace:
                 raise self._damaged(f"sha256 {found} instead of {sha256}")
         return Placed(path=path, sent_bytes=transfer.bytes, transfer=transfer)
 
+    def claim(self, sha256: str, suffix: str, *, keep: bool) -> None:
+        """Count a file that may be there as put: with `keep` False the next discard removes it."""
+        self._claim(sha256 + suffix, keep)
+
     def put_tree(
         self, folder: Path, *, on_bytes: Callable[[int], None] | None = None, keep: bool = True
     ) -> Placed:

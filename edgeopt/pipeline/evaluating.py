@@ -1,27 +1,117 @@
-"""Measure accuracy, and hold it against the budget."""
+"""Measure accuracy, on the host or on the device, and hold it against the budget."""
 
 from __future__ import annotations
 
-from edgeopt.errors import InputError, ModelError
-from edgeopt.pipeline.session import Session
+import tempfile
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
-__all__ = ["accuracy", "hold_budget"]
+from edgeopt.artifact import Artifact
+from edgeopt.errors import InputError, ModelError
+from edgeopt.job import Job
+from edgeopt.model import read
+from edgeopt.model.edgetpu_payload import is_compiled
+from edgeopt.pipeline import converting
+from edgeopt.pipeline.on_device import record
+from edgeopt.pipeline.session import Session
+from edgeopt.progress import Progress
+from edgeopt.store import Store
+
+__all__ = ["accuracy", "evaluate", "hold_budget"]
 
 
 def accuracy(session: Session) -> None:
     """Add the measured accuracy of the optimized model, and of the float one it came from."""
+    names = [] if session.plan.scheme is None else [t.name for t in session.facts.inputs]
+    session.add(accuracy=_measured(session, session.artifact, session.baseline, names))
+
+
+def evaluate(
+    job: Job,
+    store: Store,
+    progress: Progress,
+    *,
+    baseline: Path | None = None,
+    limit: int | None = None,
+    processes: int | None = None,
+) -> dict[str, Any]:
+    """`model`, `artifacts`, `accuracy` and `notes` for JSON: the job's model, and `baseline`, on
+    the job's data, or its first `limit` samples.
+
+    What is no .tflite yet is brought to a float one (from the cache when nothing changed). Raises
+    what that and the measurement raise.
+    """
+    from edgeopt.report import model_json
+
+    session = Session(job, store, progress)
+    model = _runnable(session)
+    known, base = session, None
+    if baseline is not None:
+        known = Session(replace(job, model=baseline), store, progress)
+        base = _runnable(known).path
+    names = [t.name for t in known.facts.inputs]
+    progress.stage("Measuring accuracy", None, "samples")
+    found = _measured(session, model, base, names, limit=limit, processes=processes)
+    return {
+        "model": model_json(session.facts),
+        "artifacts": [a.to_json() for a in session.report.artifacts],
+        "accuracy": found,
+        "notes": list(session.report.notes),
+    }
+
+
+def _runnable(session: Session) -> Artifact:
+    """The model as a .tflite."""
+    session.add(artifacts=(Artifact.of(session.job.model, "source"),))
+    if session.facts.format != "tflite":
+        with session.timed("to_float"):
+            converting.to_float(session)
+    return session.artifact
+
+
+def _measured(
+    session: Session,
+    model: Artifact,
+    baseline: Path | None,
+    names: list[str],
+    *,
+    limit: int | None = None,
+    processes: int | None = None,
+) -> Mapping[str, Any]:
     from edgeopt.verify.accuracy import measure_accuracy
 
-    assert session.job.eval_data is not None
-    found = measure_accuracy(
-        session.artifact.path,
-        session.baseline,
-        session.job.eval_data,
-        session.job.preprocess,
-        session.progress,
-        input_names=() if session.plan.scheme is None else [t.name for t in session.facts.inputs],
-    )
-    session.add(accuracy=found.to_json())
+    job, facts = session.job, read(model.path)
+    assert job.eval_data is not None
+    if is_compiled(facts) and not job.on_device:
+        raise ModelError(
+            f"{model.path.name} is compiled for an Edge TPU: this machine cannot run it.",
+            "Evaluate it where it runs: --on-device --device NAME.",
+        )
+    with tempfile.TemporaryDirectory(prefix="edgeopt-evaluate-") as folder:
+        there = None
+        if job.on_device:
+            known = read(baseline) if baseline else facts
+            there = record(session, model, known, names, Path(folder), limit)
+        found = measure_accuracy(
+            model.path,
+            baseline,
+            job.eval_data,
+            job.preprocess,
+            session.progress,
+            processes=processes,
+            limit=limit,
+            input_names=names,
+            metric=job.metric,
+            decode=job.decode,
+            labels=job.labels,
+            recorded=there.folder if there else None,
+            digest=there.digest if there else None,
+        )
+    for note in found.notes:
+        session.note(note)
+    return {**found.to_json(), "device": there.device if there else None}
 
 
 def hold_budget(session: Session) -> None:
@@ -30,6 +120,12 @@ def hold_budget(session: Session) -> None:
     if budget is None or found is None:
         return
     if found["drop"] is None:
+        if session.baseline is not None:
+            raise InputError(
+                f"--max-accuracy-drop cannot be held against {found['metric']}, which has no "
+                "baseline to fall from.",
+                "Use --metric agreement, or give labelled data.",
+            )
         raise InputError(
             "--max-accuracy-drop needs the float model to compare with; this model is already "
             "quantized.",

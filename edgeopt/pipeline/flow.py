@@ -66,12 +66,14 @@ def _one_or_several(
     job: Job, store: Store, progress: Progress, make: Sequence[Step], rest: Sequence[Step]
 ) -> Report:
     """What was asked for; or, under an accuracy budget, the plan's candidates until one passes."""
+    first = rest[:1] if job.on_device else ()  # a device runs what was compiled for it
     if candidates.wanted(job):
         planned = plan(job, store, progress)
         if planned.plan and planned.plan.ladder:
-            judge, finish = (*make, _accuracy), (_publish, *rest)
+            judge, finish = (*make, *first, _accuracy), (_publish, *rest)
             return candidates.search(job, store, progress, planned, judge, finish)
-    return Session(job, store, progress).walk(*make, _publish, _accuracy, *rest)
+    steps = (*make, _publish, *first, _accuracy, *rest[len(first) :])
+    return Session(job, store, progress).walk(*steps)
 
 
 def _plan(session: Session) -> None:

@@ -123,11 +123,15 @@ def _placement_line(placement: Placement) -> str:
 
 
 def _accuracy_line(accuracy: Any) -> str:
-    text = f"{accuracy['metric']} {accuracy['optimized']:.4f}"
-    text += f" ± {accuracy['standard_error']:.4f}"
+    value, error = accuracy["optimized"], accuracy["standard_error"]
+    text = accuracy["metric"] + (" no noise" if value is None else f" {value:.4f}")
+    text += "" if error is None else f" ± {error:.4f}"
     if accuracy.get("baseline") is not None:
-        text += f", float {accuracy['baseline']:.4f}, drop {percent_text(accuracy['drop'])}"
-    return f"{text}  [dim]{accuracy['samples']} samples[/]"
+        plain = accuracy["metric"] in ("mae", "mse", "rmse")  # in the unit of the targets
+        drop = f"{accuracy['drop']:.4f}" if plain else percent_text(accuracy["drop"])
+        text += f", float {accuracy['baseline']:.4f}, drop {drop}"
+    there = ", on the device" if accuracy["where"] == "device" else ""
+    return f"{text}  [dim]{accuracy['samples']} samples{there}[/]"
 
 
 def _device_line(device: Any) -> str:

@@ -66,14 +66,13 @@ class _Evaluation:
             labels=request["labels"],
         )
         data = data.in_order_of(request["input_names"]).match(self.known.inputs)
-        if request["digest"]:
-            data.count(None)
-            if data.digest() != request["digest"]:
-                raise InputError(
-                    f"{request['data']} yields other samples every time: what the device answered "
-                    "cannot be compared.",
-                    "Seed its random numbers, or store the data as .npz.",
-                )
+        data.stop_at(request["limit"])
+        if request["digest"] and data.digest() != request["digest"]:
+            raise InputError(
+                f"{request['data']} yields other samples every time: what the device answered "
+                "cannot be compared.",
+                "Seed its random numbers, or store the data as .npz.",
+            )
         return data
 
     def _metric(self, name: str) -> tuple[Metric | None, str]:
