@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from edgeopt.device.packing import UNPACKERS, Packing, Transfer, UnpackFailed, choose, try_levels
@@ -16,8 +16,14 @@ __all__ = ["Sender"]
 _SLOWEST_BYTES_S = 250_000  # a push may take this long and no longer: 2 Mbit/s
 _GRACE_S = 30.0
 _AGAIN = "It was sent again as it is."
-# Short transfers are disturbed easily, so the shortest of each kind counts; long ones are not.
-_ROUNDS, _DISTURBED_S = 3, 0.1
+# Measuring takes several round trips. For less than this it costs about what a wrong choice does
+# (16 MB are compressed in 0.25 s), so a link of 100 Mbit/s is assumed, as Ethernet of most boards
+# and good Wi-Fi have: on a faster one a fraction of a second is lost, on a slower one many are won.
+# Where the device unpacks afterwards (adb), that assumption says plain too often: measured earlier.
+_MEASURED_FROM_BYTES = {True: 16_000_000, False: 1_000_000}
+_ASSUMED_BYTES_S = 100e6 / 8
+_LONGEST_PROBE_BYTES = 1_000_000
+_DISTURBED_S = 0.1  # what is shorter is measured again: the shorter counts
 
 
 class Sender:
@@ -84,37 +90,47 @@ class Sender:
                 f"as it is, though it compresses to about {trials[0].ratio:.0%}."
             )
             return None, "the device has nothing to decompress with", note
-        if self.link_bytes_s is None:
-            self.link_bytes_s = self._measure_link(remote, size)
-        level, why = choose(size, self.link_bytes_s, trials, piped=self.transport.unpacks_at_once)
+        piped = self.transport.unpacks_at_once
+        link_bytes_s, known = self._link(remote, size, piped)
+        level, why = choose(size, link_bytes_s, trials, piped=piped)
+        why = f"{why} (link speed {known})"
         if level is None:
             return None, why, ""
         return Packing(level=level, unpack=UNPACKERS[self.unpackers[0]]), why, ""
 
+    def _link(self, remote: str, size: int, piped: bool) -> tuple[float, str]:
+        """Bytes a second, and where that number is from."""
+        if self.link_bytes_s is None and size < _MEASURED_FROM_BYTES[piped]:
+            return _ASSUMED_BYTES_S, "assumed for a file of this size"
+        if self.link_bytes_s is None:
+            self.link_bytes_s = self._measure_link(remote, size)
+        return self.link_bytes_s, "measured"
+
     def _measure_link(self, remote: str, size: int) -> float:
         """Bytes a second: a short transfer of noise beside one of a single byte.
 
-        They go to `remote`, which the file itself then replaces. Noise, so that a link which
-        compresses by itself shows what it does to bytes that are compressed already.
+        Grows until it takes clearly longer than that byte, which is all about round trips. It goes
+        to `remote`, which the file itself then replaces. Noise, since a link that compresses by
+        itself must show what it does to bytes that are compressed already.
         """
-        probe = min(max(size // 32, 32_000), 256_000)
+        probe = min(max(size // 64, 64_000), _LONGEST_PROBE_BYTES)
         with tempfile.TemporaryDirectory() as folder:
-            short, long = Path(folder) / "short", Path(folder) / "long"
-            short.write_bytes(b"\0")
-            long.write_bytes(os.urandom(probe))
-            spent = [self._timed((short, long), remote)]
-            while len(spent) < _ROUNDS and spent[0][1] < _DISTURBED_S:
-                spent.append(self._timed((short, long), remote))
-        least = min(row[1] for row in spent) - min(row[0] for row in spent)
-        return probe / max(least, 1e-4)
+            file = Path(folder) / "probe"
+            file.write_bytes(b"\0")
+            base = min(self._timed(file, remote) for _ in range(2))
+            while True:
+                file.write_bytes(os.urandom(probe))
+                spent = self._timed(file, remote)
+                if spent < _DISTURBED_S:
+                    spent = min(spent, self._timed(file, remote))
+                if spent > 2 * base or probe >= _LONGEST_PROBE_BYTES:
+                    return probe / max(spent - base, spent / 4)
+                probe = min(4 * probe, _LONGEST_PROBE_BYTES)
 
-    def _timed(self, sources: Sequence[Path], remote: str) -> list[float]:
-        spent = []
-        for source in sources:
-            start = time.perf_counter()
-            self.transport.push(source, remote, timeout_s=_limit_s(source.stat().st_size))
-            spent.append(time.perf_counter() - start)
-        return spent
+    def _timed(self, source: Path, remote: str) -> float:
+        start = time.perf_counter()
+        self.transport.push(source, remote, timeout_s=_limit_s(source.stat().st_size))
+        return time.perf_counter() - start
 
 
 def _limit_s(size: int) -> float:

@@ -33,6 +33,8 @@ _RECEIVE_WINDOW = 16 << 20
 # Announces its process on both streams, so that whatever the login shell printed before is known
 # to be noise; then runs the words as a child, so that a death by signal is told as 128 + number.
 _WRAPPER = 'umask 077;printf "%s %s\\n" "$0" $$;printf "%s %s\\n" "$0" $$ >&2;"$@";exit $?'
+# $1 the file, then the program: what a cut link leaves unfinished goes when the program notices.
+_STORE = 'f=$1; rm -f "$f"; shift; "$@" >"$f" || { e=$?; rm -f "$f"; exit $e; }'
 # sshd gives every command a process group; where the server did not, its children are looked up.
 _KILL = """kill -KILL -- "-$1" 2>/dev/null && exit 0
 c=; for f in /proc/[0-9]*/stat; do
@@ -122,7 +124,7 @@ class SshTransport:
         send: Callable[[paramiko.Channel, Watchdog], None],
     ) -> str:
         """Have `program` write what it is sent to `remote`; its complaint when it fails."""
-        argv = ["sh", "-c", 'f=$1; rm -f "$f"; shift; exec "$@" >"$f"', "sh", remote, *program]
+        argv = ["sh", "-c", _STORE, "sh", remote, *program]
         command = self._start(argv, None, timeout_s)
         try:
             with self._explained(), self._watchdog(timeout_s, _STALL_S) as watchdog:
