@@ -29,6 +29,7 @@ VERBS = {
     "plan": "edgeopt.cli.plan",
     "convert": "edgeopt.cli.convert",
     "compile": "edgeopt.cli.compile",
+    "tune": "edgeopt.cli.tune",
     "evaluate": "edgeopt.cli.evaluate",
     "benchmark": "edgeopt.cli.benchmark",
     "compare": "edgeopt.cli.compare",

@@ -15,6 +15,7 @@ Commands:
   plan       Say which scheme a deploy of MODEL would use, and why.
   convert    Convert MODEL so that it obeys the target's hardware profile.
   compile    Compile MODEL with the target's compiler and check what came out.
+  tune       Measure candidates for MODEL: accuracy, latency, size, and which are best.
   evaluate   Measure the accuracy of MODEL (a .tflite) on data.
   benchmark  Measure MODEL (a .tflite) on a device, and compare its answers with the host.
   compare    Compare the latencies of two reports (--report FILE.json, or --json output).

@@ -16,7 +16,7 @@ from edgeopt.progress import Progress
 from edgeopt.report import Report
 from edgeopt.store import Store, scratch
 
-__all__ = ["Tried", "job_for", "row", "search", "wanted"]
+__all__ = ["Named", "Tried", "job_for", "row", "search", "wanted"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -76,10 +76,13 @@ def search(
     sessions: list[Session] = []
     timing = True
     for number, candidate in enumerate(ladder, 1):
-        shown = _Named(progress, f"{candidate.name} ({number} of {len(ladder)})")
+        shown = Named(progress, f"{candidate.name} ({number} of {len(ladder)})")
         session = Session(job_for(job, candidate.spec), store, shown)
         sessions.append(session)
-        found = _judge(candidate.spec, session, judge, tried, job)
+        with scratch(store.root) as folder:
+            session.job = replace(session.job, output=folder)
+            found = _judge(candidate.spec, session, judge, tried, job)
+            session.job = replace(session.job, output=job.output)
         if found.passes(job.max_accuracy_drop):
             return _finish(found, session, finish, tried, planned, job)
         if timing and found.drop is not None:
@@ -105,7 +108,10 @@ def _judge(
 ) -> Tried:
     """What a model cannot be, or breaks, is its own row; anything else ends the search."""
     try:
-        return Tried(spec=spec, report=session.walk(*judge))
+        session.walk(*judge)
+        plain = tuple(a for a in session.report.artifacts if a.stage != "compiled")
+        session.add(artifacts=plain, compilation=None)  # compiled, if at all, for this folder
+        return Tried(spec=spec, report=session.report)
     except ModelError as error:
         session.progress.note(error.message)
         return Tried(spec=spec, report=session.report, error=error)
@@ -270,7 +276,7 @@ def _line(tried: Tried) -> str:
     return f"{tried.spec.name}: loses {tried.drop:.4f}"
 
 
-class _Named:
+class Named:
     """Progress that says which candidate it is about, and each note once."""
 
     def __init__(self, progress: Progress, name: str) -> None:

@@ -1,0 +1,40 @@
+"""What `edgeopt tune` shows on a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rich.console import Group, RenderableType
+from rich.markup import escape
+from rich.text import Text
+
+from edgeopt.report.candidates import candidates_table
+
+__all__ = ["tune_summary"]
+
+
+def tune_summary(content: Mapping[str, Any]) -> RenderableType:
+    """The table of all candidates, the front marked, and what may not be read into it."""
+    rows, front = content["candidates"], content["front"]
+    device = content["device"]
+    cpu = device["facts"].get("model") or device["facts"].get("cpu") or ""
+    parts: list[RenderableType] = [
+        f"[bold]{escape(str(content['target']['name']))}[/] on {escape(device['name'])}  "
+        f"[dim]{escape(str(cpu))}[/]",
+        "",
+        candidates_table(rows, front=front),
+        "",
+        "[green]*[/] is on the Pareto front of accuracy, latency and download (gzip): nothing "
+        "measured beats it in one without losing in another. Latencies whose 95% intervals "
+        "overlap are not ranked.",
+    ]
+    if all(row["accuracy"] is None for row in rows):
+        parts.append("Accuracy was not measured: give --eval-data.")
+    for row in rows:
+        reasons = row["invalid_reasons"] or ([row["error"]["message"]] if row["error"] else [])
+        parts += [Text(f"{row['name']}: {reason}", style="red") for reason in reasons]
+        if row["beaten_by"]:
+            parts.append(Text(f"{row['name']} is beaten by {row['beaten_by']}", style="dim"))
+    parts += ["", Text(f"models and results: {content['output']}", overflow="fold")]
+    return Group(*parts)
