@@ -32,6 +32,7 @@ VERBS = {
     "tune": "edgeopt.cli.tune",
     "evaluate": "edgeopt.cli.evaluate",
     "benchmark": "edgeopt.cli.benchmark",
+    "table": "edgeopt.cli.table",
     "compare": "edgeopt.cli.compare",
     "targets": "edgeopt.cli.targets",
     "devices": "edgeopt.cli.devices",

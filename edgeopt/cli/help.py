@@ -16,8 +16,9 @@ Commands:
   convert    Convert MODEL so that it obeys the target's hardware profile.
   compile    Compile MODEL with the target's compiler and check what came out.
   tune       Measure candidates for MODEL: accuracy, latency, size, and which are best.
-  evaluate   Measure the accuracy of MODEL (a .tflite) on data.
+  evaluate   Measure the accuracy of MODEL on data.
   benchmark  Measure MODEL (a .tflite) on a device, and compare its answers with the host.
+  table      Fill a table: accuracy, latency and size of every model of SPEC.
   compare    Compare the latencies of two reports (--report FILE.json, or --json output).
   targets    List the targets, or show one with its hardware profile.
   devices    List, examine, clean and trust devices.

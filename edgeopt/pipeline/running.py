@@ -22,9 +22,7 @@ if TYPE_CHECKING:
     from edgeopt.device import Device
     from edgeopt.device.run import RunRequest, RunResult
 
-__all__ = ["PARITY_SAMPLES", "run", "tolerance"]
-
-PARITY_SAMPLES = 8
+__all__ = ["run", "tolerance"]
 
 # How far two runtimes may differ when they do not share kernels: requantization may round the other
 # way in each layer, and float16 or dynamic-range arithmetic keeps about three digits. In steps of
@@ -86,7 +84,7 @@ def _inputs(session: Session, facts: ModelFacts) -> tuple[tuple[NDArray[np.gener
     """The parity samples: the user's own data when there is any, else seeded random ones."""
     spec = session.job.calibration or session.job.eval_data
     if spec is None:
-        return seeded_inputs(facts.inputs, PARITY_SAMPLES)
+        return seeded_inputs(facts.inputs, session.job.parity_samples)
     data = load_dataset(spec, preprocess=session.job.preprocess)
     if session.report.plan is not None and session.plan.scheme is not None:
         # Real values for the model as it was given; the file to run may order its inputs otherwise.
@@ -94,7 +92,7 @@ def _inputs(session: Session, facts: ModelFacts) -> tuple[tuple[NDArray[np.gener
         data = data.match(real_inputs(facts.inputs))
     else:
         data = data.match(facts.inputs)
-    return tuple(feed(sample, facts.inputs) for sample in data.samples(PARITY_SAMPLES))
+    return tuple(feed(sample, facts.inputs) for sample in data.samples(session.job.parity_samples))
 
 
 def _run_there(session: Session, device: Device, request: RunRequest) -> RunResult:

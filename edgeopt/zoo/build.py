@@ -20,8 +20,10 @@ _WORKER = "edgeopt.zoo.worker"
 
 @dataclass(frozen=True, kw_only=True)
 class Built:
-    """`path` is a .keras file. Without trained weights it holds random ones, always the same for a
-    seed and a version of Keras."""
+    """`path` is a .keras file, or a SavedModel where the builder is not `plain`.
+
+    Without trained weights it holds random ones, the same for a seed and a version of Keras.
+    """
 
     path: Path
     parameters: int
@@ -37,7 +39,7 @@ def build(
     seed: int,
     progress: Progress,
 ) -> Built:
-    """Write the model to `output` (a .keras file).
+    """Write the model to `output`, a .keras file or, for a builder that is not `plain`, a folder.
 
     Raises ToolError without TensorFlow, InputError when `weights` do not fit the architecture.
     """

@@ -33,7 +33,8 @@ class Input:
 class Builder:
     """An architecture. `make` is MODULE:FUNCTION in this package, called with `options` as keyword
     arguments; `inputs` says what the model takes with those options; `source` is the paper or the
-    library that defines it; `normalized` is True where batch normalization learns statistics."""
+    library that defines it; `normalized` is True where batch normalization learns statistics,
+    `plain` where every layer is Keras's own, so that a .keras file holds it."""
 
     name: str
     title: str
@@ -43,6 +44,7 @@ class Builder:
     options: Options
     inputs: Callable[[Options], tuple[Input, ...]] = field(repr=False)
     normalized: bool = False
+    plain: bool = True
 
     def chosen(self, given: Mapping[str, Any]) -> dict[str, float]:
         """The defaults with the `given` options in their place. Raises InputError for one that the
@@ -162,6 +164,7 @@ _ALL = (
         title="MobileBERT",
         source="Sun et al. 2020, arXiv:2004.02984",
         make="mobilebert:mobilebert",
+        plain=False,
         metric="f1",
         options={"length": 384, "layers": 24, "vocabulary": 30522},
         inputs=_question,
