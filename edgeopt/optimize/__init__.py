@@ -7,6 +7,7 @@
 from __future__ import annotations
 
 from edgeopt.optimize.conversion import Conversion, convert, quantize
+from edgeopt.optimize.fallback import refuse_fallback
 from edgeopt.optimize.float_model import FloatModel, to_float
 from edgeopt.optimize.recipes import SCHEMES, ConversionRequest, scheme_named
 
@@ -17,6 +18,7 @@ __all__ = [
     "FloatModel",
     "convert",
     "quantize",
+    "refuse_fallback",
     "scheme_named",
     "to_float",
 ]

@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeopt.dataset import Dataset
 from edgeopt.errors import EdgeoptError, InputError, ModelError, ToolError
@@ -18,6 +18,10 @@ from edgeopt.optimize.checks import float_left, heavy_floats
 from edgeopt.optimize.float_model import installed, staged, to_float
 from edgeopt.optimize.recipes import ConversionRequest
 from edgeopt.progress import Progress
+
+if TYPE_CHECKING:
+    from edgeopt.optimize.calibration import Ranges
+    from edgeopt.optimize.fallback import Fallback
 
 __all__ = ["Conversion", "convert", "quantize"]
 
@@ -30,7 +34,8 @@ _INLINE_BYTES = 1 << 30
 class Conversion:
     """`engine` is "litert-quantizer", "tflite-converter" or "copy". `calibration` has samples,
     seconds and processes, None where nothing was calibrated. `layer_errors` is
-    `LayerErrors.to_json()`, None where it was not measured."""
+    `LayerErrors.to_json()`, None where it was not measured; `fallback` is `Fallback.to_json()`,
+    None where none was asked for."""
 
     path: Path
     engine: str
@@ -38,6 +43,7 @@ class Conversion:
     notes: tuple[str, ...] = ()
     calibration: dict[str, Any] | None = None
     layer_errors: dict[str, Any] | None = None
+    fallback: dict[str, Any] | None = None
     versions: dict[str, str] = field(default_factory=dict)
 
 
@@ -69,6 +75,7 @@ def convert(
         notes=(*made.notes, *done.notes),
         calibration=done.calibration,
         layer_errors=done.layer_errors,
+        fallback=done.fallback,
         versions={**made.versions, **done.versions},
     )
 
@@ -120,6 +127,7 @@ def quantize(
         notes=notes,
         calibration=job.calibration,
         layer_errors=errors,
+        fallback=job.fallback.to_json() if job.fallback else None,
         versions={**installed("litert-quantizer", "ai-edge-litert"), **job.versions},
     )
 
@@ -134,8 +142,10 @@ class _Job:
     dataset: Dataset | None
     progress: Progress
     source: Path | None
+    measured: Ranges | None = None
     notes: list[str] = field(default_factory=list)
     calibration: dict[str, Any] | None = None
+    fallback: Fallback | None = None
     versions: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -149,7 +159,15 @@ class _Job:
             return "copy"
         why, cause = self._with_litert()
         if not why:
+            if measured := self.measured:
+                self._fall_back(measured)
             return "litert-quantizer"
+        if self.request.falls_back:
+            raise ModelError(
+                f"No single layer can become {self.request.quality.fallback}: {why}, and "
+                "TensorFlow's converter knows no layers.",
+                "Leave --fallback out.",
+            ) from cause
         if not self._has_original():
             return self._accept(why, cause)
         self._with_tensorflow(why)
@@ -171,6 +189,7 @@ class _Job:
             if "exception" not in error.details:
                 raise  # the model or the data, not the quantizer
             return error.message, error
+        self.measured = measured
         if measured is not None:
             self.calibration = measured.to_json()
             self.notes += measured.notes
@@ -260,6 +279,17 @@ class _Job:
         except ModelError as error:
             raise _unloadable(error, self.request, self.result) from error
 
+    def _fall_back(self, measured: Ranges) -> None:
+        """Replace the result by one whose worst layers are not int8, where that was asked for."""
+        from edgeopt.optimize.fallback import replace_worst
+
+        if not self.request.falls_back or self.dataset is None:
+            return
+        self.fallback = replace_worst(
+            self.float_path, self.request, self.result, measured, self.dataset, self.progress
+        )
+        self.notes.append(self.fallback.note)
+
     def layer_errors(self) -> dict[str, Any] | None:
         """What each operation costs. The model is good without knowing: a failure is noted."""
         from edgeopt.optimize.layer_errors import layer_errors
@@ -267,7 +297,13 @@ class _Job:
         if not self.request.calibrated or self.dataset is None:
             return None
         try:
-            found = layer_errors(self.float_path, self.result, self.dataset, progress=self.progress)
+            found = layer_errors(
+                self.float_path,
+                self.result,
+                self.dataset,
+                progress=self.progress,
+                done=self.fallback.done if self.fallback else None,
+            )
         except EdgeoptError as error:
             self.notes.append(f"The error of each layer was not measured: {error.message}")
             return None

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
     from edgeopt.dataset import Dataset
 
-__all__ = ["LayerError", "LayerErrors", "layer_errors", "what_was_done"]
+__all__ = ["LayerError", "LayerErrors", "layer_errors", "output_sqnr_db", "what_was_done"]
 
 _WORKER = "edgeopt.optimize.layer_errors_worker"
 _CHILDREN = 2  # a fixed number: which operations are followed to the output depends on it
@@ -107,6 +107,23 @@ def layer_errors(
         output_sqnr_db=_decibels(found.end),
         layers=layers,
     )
+
+
+def output_sqnr_db(float_path: Path, made: Path, dataset: Dataset) -> float | None:
+    """What `layer_errors` says of the output, without looking at the layers; None: no error."""
+    from edgeopt.model import read
+
+    samples = _samples(dataset, _Budget.of(read(float_path)).samples)
+    with Child(_WORKER) as child:
+        try:
+            child.send({"do": "load", "float": str(float_path), "made": str(made)}, samples)
+            child.answer()
+            child.send({"do": "together"})
+            return _decibels(child.answer()["end"])
+        except ChildDied as error:
+            raise ModelError(
+                f"The runtime crashed on {made.name}.", details={"log": str(error)}
+            ) from error
 
 
 @dataclass(frozen=True, kw_only=True)

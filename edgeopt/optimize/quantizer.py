@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from edgeopt.child import Child, ChildDied
@@ -11,7 +12,7 @@ from edgeopt.optimize.calibration import Ranges, calibrate
 from edgeopt.optimize.recipes import ConversionRequest
 from edgeopt.progress import Progress
 
-__all__ = ["quantize_file"]
+__all__ = ["quantize_file", "requantize"]
 
 _WORKER = "edgeopt.optimize.quantizer_worker"
 
@@ -43,6 +44,20 @@ def quantize_file(
     return measured
 
 
+def requantize(
+    float_path: Path,
+    request: ConversionRequest,
+    result: Path,
+    measured: Ranges,
+    *,
+    layers: Sequence[str],
+    progress: Progress,
+) -> None:
+    """`quantize_file` with ranges that are known, and the operations whose results are `layers` as
+    the request's fallback says. Raises ModelError with the quantizer's reason when it cannot."""
+    _run(float_path, request, result, measured, progress, layers)
+
+
 def _measure(
     float_path: Path,
     request: ConversionRequest,
@@ -67,8 +82,10 @@ def _run(
     result: Path,
     measured: Ranges | None,
     progress: Progress,
+    layers: Sequence[str] = (),
 ) -> None:
-    progress.stage(f"Quantizing to {request.scheme}")
+    rest = f", {len(layers)} of its layers to {request.quality.fallback}" if layers else ""
+    progress.stage(f"Quantizing to {request.scheme}{rest}")
     job = {
         "model": str(float_path),
         "output": str(result),
@@ -76,6 +93,8 @@ def _run(
         "per_channel": request.per_channel,
         "legacy_ops": request.legacy_ops,
         "ranges": dict(measured.ranges) if measured else {},
+        "fallback": request.quality.fallback,
+        "fallback_layers": list(layers),
     }
     with Child(_WORKER) as child:
         try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from edgeopt.child import serve
@@ -54,6 +55,20 @@ def _apply_recipe(quantizer: Any, job: dict[str, Any]) -> None:
         if job["scheme"] == "int16x8":  # int16 reaches no user: float32 at the edges
             for edge in (op.INPUT, op.OUTPUT):
                 quantizer.update_quantization_recipe(".*", edge, algorithm_key="no_quantize")
+    _except_layers(quantizer, job, weights)
+
+
+def _except_layers(quantizer: Any, job: dict[str, Any], weights: Any) -> None:
+    """Scopes are matched with the names of an operation's results, each ended by a semicolon."""
+    from litert_quantizer.qtyping import TFLOperationName
+
+    every = TFLOperationName.ALL_SUPPORTED
+    for name in job["fallback_layers"]:
+        scope = f"^{re.escape(name)};?$"
+        if job["fallback"] == "int16x8":
+            quantizer.add_static_config(scope, every, 16, 8, weights)
+        else:
+            quantizer.update_quantization_recipe(scope, every, algorithm_key="no_quantize")
 
 
 def main() -> None:

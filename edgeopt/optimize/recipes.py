@@ -97,6 +97,11 @@ class ConversionRequest:
         return self.scheme in CALIBRATED
 
     @property
+    def falls_back(self) -> bool:
+        """True when the worst layers may be something else than int8."""
+        return self.scheme == "int8" and self.quality.fallback != "none"
+
+    @property
     def final_io(self) -> str:
         return self.io or ("int8" if self.scheme == "int8" else "float32")
 

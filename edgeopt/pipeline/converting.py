@@ -12,7 +12,7 @@ from edgeopt import __version__
 from edgeopt.artifact import Artifact
 from edgeopt.dataset import Dataset, load_dataset
 from edgeopt.errors import InputError
-from edgeopt.optimize import ConversionRequest
+from edgeopt.optimize import ConversionRequest, refuse_fallback
 from edgeopt.optimize import quantize as quantize_file
 from edgeopt.optimize import to_float as float_file
 from edgeopt.pipeline.session import Session
@@ -64,6 +64,9 @@ def quantize(session: Session) -> None:
     made_from = [a for a in session.report.artifacts if a.stage in ("source", "trained")]
     original = made_from[-1]
     assert plan.scheme is not None
+    refuse_fallback(session.target.profile, job.quality.fallback)
+    if job.quality.fallback != "none" and plan.scheme != "int8":
+        session.note(f"--fallback changes nothing: no layer of {plan.scheme} is int8 throughout.")
     data = _calibration(session) if plan.scheme in NEEDS_CALIBRATION else None
     request = ConversionRequest(
         scheme=plan.scheme,
@@ -99,6 +102,7 @@ def quantize(session: Session) -> None:
             "notes": list(made.notes),
             "calibration": made.calibration,
             "layer_errors": made.layer_errors,
+            "fallback": made.fallback,
             "versions": made.versions,
         }
 

@@ -9,11 +9,16 @@ of how edgeopt equalizes.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from ai_edge_litert import schema_py_generated as schema
+from ai_edge_litert.interpreter import Interpreter
 
+from edgeopt.dataset import Dataset
+from edgeopt.feed import feed, real_values
+from edgeopt.model import read
 from edgeopt.model.packing import add_buffer, pack, unpack
 
 _OP = schema.BuiltinOperator
@@ -189,3 +194,37 @@ def _code(net: _Graph, builtin: int) -> int:
     code.version = 1
     net.model.operatorCodes.append(code)
     return len(net.model.operatorCodes) - 1
+
+
+def with_unknown_operation(data: bytes) -> bytes:
+    """ABS before the last FULLY_CONNECTED: the LiteRT quantizer has no int8 of it."""
+    net = _Graph(data)
+    [place] = [i for i, op in enumerate(net.graph.operators) if net.code(op) == _OP.FULLY_CONNECTED]
+    dense = net.graph.operators[place]
+    op = schema.OperatorT()
+    op.opcodeIndex = _code(net, _OP.ABS)
+    op.inputs, op.outputs = [int(dense.inputs[0])], [_copy(net, int(dense.inputs[0]), "_abs")]
+    dense.inputs = [op.outputs[0], *map(int, dense.inputs[1:])]
+    net.graph.operators.insert(place, op)
+    return net.bytes()
+
+
+def answers(model: Path, data: Dataset) -> np.ndarray:
+    """Real values of the first output, a row a sample."""
+    interpreter = Interpreter(str(model), num_threads=1)
+    interpreter.allocate_tensors()
+    facts = read(model)
+    [source] = interpreter.get_input_details()
+    result = interpreter.get_output_details()[0]
+    rows = []
+    for sample in data.samples():
+        interpreter.set_tensor(source["index"], feed(sample, facts.inputs)[0])
+        interpreter.invoke()
+        found = interpreter.get_tensor(result["index"])
+        rows.append(real_values([found], [facts.outputs[0]])[0].ravel())
+    return np.array(rows)
+
+
+def agreement(one: Path, other: Path, data: Dataset) -> float:
+    """Share of the samples whose largest output is the same."""
+    return float(np.mean(answers(one, data).argmax(1) == answers(other, data).argmax(1)))
