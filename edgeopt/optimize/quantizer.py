@@ -94,6 +94,7 @@ def _run(
         "legacy_ops": request.legacy_ops,
         "ranges": dict(measured.ranges) if measured else {},
         "fallback": request.quality.fallback,
+        "keep": list(request.keep),
         "fallback_layers": list(layers),
     }
     with Child(_WORKER) as child:

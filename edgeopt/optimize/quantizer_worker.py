@@ -23,9 +23,20 @@ def quantize(job: dict[str, Any], _arrays: list[Any]) -> dict[str, Any]:
     result = quantizer.quantize(
         ranges or None, enable_progress_bar=False, enable_progress_report=False
     )
+    made = bytes(result.quantized_model)
+    if job["keep"] and job["scheme"] != "float16":
+        made = _coarsened(job, made)
     with open(job["output"], "wb") as stream:  # noqa: PTH123 - a plain write
-        stream.write(bytes(result.quantized_model))
-    return {"bytes": len(result.quantized_model)}
+        stream.write(made)
+    return {"bytes": len(made)}
+
+
+def _coarsened(job: dict[str, Any], made: bytes) -> bytes:
+    """A pruned or clustered model was made to be downloaded: let its scales compress, too."""
+    from edgeopt.optimize.coarse_scales import coarsen
+
+    with open(job["model"], "rb") as stream:  # noqa: PTH123 - a plain read
+        return coarsen(stream.read(), made, clustered="clusters" in job["keep"])
 
 
 def _apply_recipe(quantizer: Any, job: dict[str, Any]) -> None:
