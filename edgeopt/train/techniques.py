@@ -206,14 +206,28 @@ def _quantized(model: Any, patterns: tuple[str, ...], tensorwise: frozenset[str]
         name = layer.name.removeprefix("quant_")
         if name not in attributes:
             continue
-        if not getattr(layer, "_weight_vars", ()):
+        if type(layer).__name__ not in _WRAPPERS:
             kernel_of[name] = getattr(layer, attributes[name])
-            continue
-        variable, _, own = layer._weight_vars[0]
-        kernel_of[name] = variable
-        depthwise = attributes[name] == "depthwise_kernel"
-        layer._weight_vars = [(variable, _rounding(depthwise, name in tensorwise), own)]
+        else:
+            kernel_of[name] = _round_kernel(layer, attributes[name], name in tensorwise)
     return Wrapped(made, kernel_of, tuple(left_out), ranges)
+
+
+def _round_kernel(wrapper: Any, attribute: str, tensorwise: bool) -> Any:
+    """Let `wrapper` round its layer's kernel as the LiteRT quantizer will; the kernel's variable.
+
+    tfmot rounds no kernel at all where a ReLU follows in a layer of its own (its LayerReLUQuantize
+    gives the layer a NoOpQuantizeConfig, which also is how its own schemes lose zeros there).
+    """
+    if wrapper._weight_vars:
+        variable, _, own = wrapper._weight_vars[0]
+    else:
+        variable, own = getattr(wrapper.layer, attribute), None
+        config = wrapper.quantize_config
+        config.set_quantize_weights = lambda layer, made: setattr(layer, attribute, made[0])
+    rounding = _rounding(attribute == "depthwise_kernel", tensorwise)
+    wrapper._weight_vars = [(variable, rounding, own)]
+    return variable
 
 
 class ActivationRanges:
