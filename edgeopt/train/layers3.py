@@ -26,10 +26,10 @@ _MAPPED = """
     GroupNormalization Identity LSTM LSTMCell LayerNormalization LeakyReLU Masking MaxPooling1D
     MaxPooling2D MaxPooling3D Maximum Minimum MultiHeadAttention Multiply Normalization PReLU
     Permute RNN RandomContrast RandomFlip RandomRotation RandomTranslation RandomZoom ReLU
-    RepeatVector Rescaling Reshape Resizing SeparableConv1D SeparableConv2D SimpleRNN SimpleRNNCell
-    Softmax SpatialDropout1D SpatialDropout2D SpatialDropout3D SpectralNormalization
-    StackedRNNCells Subtract TimeDistributed UnitNormalization UpSampling1D UpSampling2D
-    UpSampling3D ZeroPadding1D ZeroPadding2D ZeroPadding3D
+    RepeatVector Rescaling Reshape Resizing SeparableConv1D SeparableConv2D SimpleRNN
+    SimpleRNNCell Softmax SpatialDropout1D SpatialDropout2D SpatialDropout3D StackedRNNCells
+    Subtract TimeDistributed UnitNormalization UpSampling1D UpSampling2D UpSampling3D
+    ZeroPadding1D ZeroPadding2D ZeroPadding3D
 """
 MAPPED = frozenset(_MAPPED.split())
 _RENAMED = {("LeakyReLU", "negative_slope"): "alpha"}
@@ -161,6 +161,8 @@ def _parameters(kind: type) -> set[str]:
     for base in kind.__mro__:
         if "__init__" in base.__dict__:
             found |= set(inspect.signature(base.__init__).parameters)  # type: ignore[misc]
+        if base.__name__ == "RNN":
+            found.add("zero_output_for_mask")  # among its **kwargs
     return found - {"self", "kwargs", "args", "trainable", "weights", "input_shape"}
 
 
@@ -210,7 +212,6 @@ def _normalization(layer: Any, config: dict[str, Any]) -> None:
 
 _SPECIAL: dict[str, Callable[[Any, dict[str, Any]], None]] = {
     "TimeDistributed": _wrapper,
-    "SpectralNormalization": _wrapper,
     "Bidirectional": _bidirectional,
     "RNN": _rnn,
     "StackedRNNCells": _cells,

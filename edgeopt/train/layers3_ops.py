@@ -329,7 +329,6 @@ _OWN: dict[str, Callable[[Any, Claim], _Run]] = {
     "Cast": lambda op, _c: lambda x: _function("cast")(x, op.dtype),
     "Clip": lambda op, _c: lambda x: _function("clip_by_value")(x, op.x_min, op.x_max),
     "BroadcastTo": lambda op, _c: lambda x: _function("broadcast_to")(x, _axes(op.shape)),
-    "Einsum": lambda op, _c: lambda *xs: _function("einsum")(op.subscripts, *xs),
     "Argmax": lambda op, _c: lambda x: _function("argmax")(x, axis=op.axis, output_type="int32"),
     "DepthToSpace": lambda op, _c: lambda x: _function("nn.depth_to_space")(x, op.block_size),
     "SpaceToDepth": lambda op, _c: lambda x: _function("nn.space_to_depth")(x, op.block_size),

@@ -121,7 +121,7 @@ class _Builder:
         if self._frozen:
             found.append(f"{self._frozen} layers were frozen in the file; they are trained too.")
         if self._left_out:
-            found.append(f"Left out of training: {', '.join(self._left_out)} (augmentation).")
+            found.append(f"Left out of training: {', '.join(self._left_out)}.")
         if self._original.mixed:
             found.append("The model computes in mixed precision; it is trained in float32.")
         return found
@@ -137,6 +137,9 @@ class _Builder:
 
     def _new(self, layer: Any, frozen: bool) -> Callable[..., Any]:
         kind = type(layer).__name__
+        if kind == "SpectralNormalization":  # it has normalized the layer's own kernel
+            self._left_out.append(f"{layer.name} ({kind})")
+            return self._new(layer.layer, frozen)
         if self._original.generation == 2:
             config = plain_dtypes(layer.get_config())
             config["name"], config["trainable"] = self._names.claim(layer.name), True

@@ -117,6 +117,8 @@ def _apply(
     kwargs = {name: value for name, value in kwargs.items() if value is not None}
     inner = inner_model(layer)
     if inner is None:
+        if type(layer).__module__.startswith("keras."):
+            kwargs.pop("training", None)  # its default, noted at every call; whoever calls decides
         called = make(layer, frozen or kwargs.get("training") is False)
         return list(tf.nest.flatten(called(*args, **kwargs)))
     training = kwargs.pop("training", args[1] if len(args) > 1 else None)
