@@ -45,7 +45,8 @@ def _feed_one(array: Array, tensor: Tensor) -> Array:
         value = np.clip(steps, kind.min, kind.max)
     value = value.astype(tensor.dtype, copy=False)
     if value.ndim == len(shape) - 1:
-        value = np.repeat(value[np.newaxis], max(shape[0], 1), axis=0)
+        value = value[np.newaxis]
+        value = value if shape[0] <= 1 else np.repeat(value, shape[0], axis=0)
     fits = value.ndim == len(shape) and all(
         want in (-1, have) for want, have in zip(shape, value.shape, strict=True)
     )

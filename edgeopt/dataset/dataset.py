@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Dataset", "Preprocess", "load_dataset", "match"]
 
+_VALUES_TOGETHER = 1 << 20  # 4 MB of float32: stays in the cache
 _KINDS = (
     "DATA is a folder of images, an .npz (NAME.npz:X,Y names its arrays), an .npy or "
     "MODULE:FUNCTION."
@@ -104,6 +105,51 @@ class Dataset:
             finished(value, self.preprocess, fit, where)
             for value, fit in zip(raw, fits, strict=True)
         )
+
+    def block(self, start: int, stop: int) -> Iterator[tuple[NDArray[Any], ...]]:
+        """Samples `start` to `stop`, the same as `sample` gives one by one. Stored numbers are
+        checked and scaled many at a time, which takes a fraction of the time."""
+        from edgeopt.dataset.fitting import placed
+
+        step = self._together()
+        for first in range(start, stop, step):
+            last = min(first + step, stop)
+            rows = self._scaled(first, last) if step > 1 else None
+            if rows is None:
+                yield from map(self.sample, range(first, last))
+                continue
+            for index in range(last - first):
+                where = f"sample {first + index} of {self.spec}"
+                yield tuple(
+                    placed(array[index], self.preprocess, fit, where)
+                    for array, fit in zip(rows, self.fits, strict=True)
+                )
+
+    def _together(self) -> int:
+        """How many samples are worth scaling at once; 1 where only one by one is right."""
+        steps = self.preprocess
+        pixels = steps.resize or steps.crop or steps.color
+        kinds = {fit.dtype for fit in self.fits}
+        if not isinstance(self.source, Arrays) or pixels or not kinds or "float16" in kinds:
+            return 1  # float16 overflows, which is checked sample by sample
+        size = sum(getattr(array, "size", 1) for array in self.source.take(0))
+        return max(1, _VALUES_TOGETHER // max(1, size))
+
+    def _scaled(self, start: int, stop: int) -> tuple[NDArray[Any], ...] | None:
+        """The arrays of samples with the value formula applied; None where one needs a closer
+        look: a NaN among them, or no axis for values a channel."""
+        import numpy as np
+
+        assert isinstance(self.source, Arrays)
+        raw = self.source.rows(start, stop)
+        raw = tuple(raw[i] for i in self.order) if self.order else raw
+        for array in raw:
+            if array.ndim < 2 or (array.dtype.kind == "f" and not np.isfinite(array).all()):
+                return None
+        with np.errstate(over="ignore"):
+            scaled = tuple(self.preprocess.values(array) for array in raw)
+        whole = all(a.dtype.kind != "f" or bool(np.isfinite(a).all()) for a in scaled)
+        return scaled if whole else None
 
     @property
     def labels(self) -> NDArray[np.int64] | None:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     from edgeopt.dataset.dataset import Dataset
 
-__all__ = ["Fit", "finished", "fit_inputs"]
+__all__ = ["Fit", "finished", "fit_inputs", "placed"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -133,6 +133,11 @@ def finished(raw: Any, steps: Preprocess, fit: Fit | None, where: str) -> NDArra
             "Scale the data (--preprocess), or store it in the model's type.",
         )
     return array
+
+
+def placed(array: NDArray[Any], steps: Preprocess, fit: Fit, where: str) -> NDArray[Any]:
+    """The end of `finished`, for values that are scaled and checked: layout, shape and type."""
+    return _typed(_shaped(steps.arrange(array), fit, where), fit, where)
 
 
 def _finite(array: NDArray[Any]) -> bool:

@@ -299,6 +299,10 @@ class Arrays:
     def take(self, index: int) -> tuple[Any, ...]:
         return tuple(self._array(name)[index] for name in self._x)
 
+    def rows(self, start: int, stop: int) -> tuple[NDArray[Any], ...]:
+        """Samples `start` to `stop`, an array for each input."""
+        return tuple(self._array(name)[start:stop] for name in self._x)
+
     def labels(self) -> NDArray[np.int64] | None:
         if self._y is None:
             return None

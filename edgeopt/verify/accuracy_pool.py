@@ -28,6 +28,8 @@ _SMALLEST_PIPE = 16_384  # macOS
 _LARGEST_RANGE = 64
 _FLUSH_S = 0.2
 
+Observe = Callable[[int, int], Iterator[Any]]
+
 
 class PoolError(Exception):
     """A worker's error as it told it: {"kind", "message", "hint"}, or how its process ended."""
@@ -65,10 +67,11 @@ class _Gathered:
 def share_out(
     count: int,
     workers: int,
-    prepare: Callable[[], Callable[[int], Any]],
+    prepare: Callable[[], Observe],
     moved: Callable[[int], None],
 ) -> list[Any]:
-    """`prepare()(index)` for every index, in order, computed by `workers` forks of this process.
+    """`prepare()(start, stop)` over all ranges, in order, computed by `workers` forks of this
+    process.
 
     `prepare` runs once in each. `moved` is told how many are done. Raises PoolError with the error
     of the lowest sample; all processes have ended then.
@@ -91,7 +94,7 @@ def share_out(
     return [gathered.observations[index] for index in range(count)]
 
 
-def _fork(take: int, prepare: Callable[[], Callable[[int], Any]]) -> _Worker:
+def _fork(take: int, prepare: Callable[[], Observe]) -> _Worker:
     read, write = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
@@ -110,7 +113,7 @@ def _fork(take: int, prepare: Callable[[], Callable[[int], Any]]) -> _Worker:
         os._exit(code)
 
 
-def _work(take: int, write: int, prepare: Callable[[], Callable[[int], Any]]) -> int:
+def _work(take: int, write: int, prepare: Callable[[], Observe]) -> int:
     index = 0
 
     def say(message: dict[str, Any]) -> None:
@@ -124,10 +127,12 @@ def _work(take: int, write: int, prepare: Callable[[], Callable[[int], Any]]) ->
             start, stop = _TICKET.unpack(ticket)
             kept: list[Any] = []
             told = time.monotonic()
-            for index in range(start, stop):
-                kept.append(observe(index))
+            index = start
+            for seen in observe(start, stop):
+                kept.append(seen)
+                index += 1
                 if time.monotonic() - told > _FLUSH_S:
-                    say({"at": index + 1 - len(kept), "seen": kept})
+                    say({"at": index - len(kept), "seen": kept})
                     kept, told = [], time.monotonic()
             if kept:
                 say({"at": stop - len(kept), "seen": kept})

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -50,8 +51,11 @@ class Runner:
 
     def __call__(
         self, index: int, sample: tuple[Any, ...]
-    ) -> tuple[list[NDArray[np.float64]], list[NDArray[Any]]]:
-        """(outputs, inputs) of sample number `index`. Raises ModelError for NaN in an output."""
+    ) -> tuple[list[NDArray[np.float64]], Callable[[], Sequence[NDArray[Any]]]]:
+        """(outputs, what gives the inputs) of sample number `index`.
+
+        Raises ModelError for NaN in an output.
+        """
         if self._take:
             sample = tuple(sample[i] for i in self._take)
         fed = feed(sample, self.facts.inputs)
@@ -60,12 +64,12 @@ class Runner:
         batch = fed[0].shape[0] if fed and fed[0].ndim else 1
         found = [_without_batch(arrays[i], batch) for i in self.order]
         for number, array in enumerate(found):
-            if array.dtype.kind == "f" and array.size and not array.max() == array.max():
+            if array.size and math.isnan(array.max()):  # which a NaN anywhere makes it
                 raise ModelError(
                     f"{self.facts.path.name} answers NaN to sample {index} (output {number}).",
                     "Its weights, or the scaling of its input (--preprocess), are wrong.",
                 )
-        return found, list(self._real(sample, fed))
+        return found, lambda: self._real(sample, fed)
 
     def _infer(self, fed: Sequence[Any]) -> list[Any]:
         for index, array in zip(self._inputs, fed, strict=True):

@@ -6,10 +6,11 @@ where nothing else runs. A JSON request on stdin, JSON lines out.
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -115,28 +116,28 @@ class _Evaluation:
         given = Decode(name="values", options=decode.options)
         return make_decoder(given, METRICS["mae"], self.known)
 
-    def prepare(self) -> Callable[[int], Any]:
+    def prepare(self) -> Callable[[int, int], Iterator[Any]]:
         """Runs in each fork: the models loaded, ready for one sample after the other."""
         like, recorded = self.baseline, self.request["recorded"]
         run = Runner(self.model.path, like, Path(recorded) if recorded else None)
         base = Runner(like.path, None) if like else None
 
-        def observe(index: int) -> Any:
-            sample = self.data.sample(index)
-            own = self._outputs(run, index, sample)
-            other = self._outputs(base, index, sample) if base else None
-            return [
-                self._observed(own),
-                self._observed(other) if other else None,
-                observe_pair(self._compared(own), self._compared(other)) if other else None,
-            ]
+        def observe(start: int, stop: int) -> Iterator[Any]:
+            for index, sample in enumerate(self.data.block(start, stop), start):
+                own = self._outputs(run, index, sample)
+                other = self._outputs(base, index, sample) if base else None
+                yield [
+                    self._observed(own),
+                    self._observed(other) if other else None,
+                    observe_pair(self._compared(own), self._compared(other)) if other else None,
+                ]
 
         return observe
 
     def _outputs(self, run: Runner, index: int, sample: tuple[Any, ...]) -> Outputs:
-        arrays, inputs = run(index, sample)
+        arrays, given = run(index, sample)
         target = None if self.targets is None else self.targets[index]
-        return Outputs(arrays=arrays, inputs=inputs, target=target)
+        return Outputs(arrays=arrays, given=given, target=target)
 
     def _observed(self, outputs: Outputs) -> Any:
         if self.metric is None:
@@ -203,6 +204,7 @@ def _work(request: Mapping[str, Any], say: Callable[..., None]) -> dict[str, Any
     count = work.count
     wanted = int(request["processes"] or usable_cores())
     say(done=0, total=count)
+    gc.freeze()  # what the forks share is not to be touched, which would copy it
     seen = share_out(
         count, min(wanted, count), work.prepare, lambda done: say(done=done, total=count)
     )

@@ -26,11 +26,16 @@ __all__ = ["Decode", "Decoder", "Outputs", "Settings", "make_decoder"]
 
 @dataclass(frozen=True, kw_only=True)
 class Outputs:
-    """What one inference gave: `arrays` and `inputs` without batch axis, `target` of the data."""
+    """What one inference gave: `arrays` without batch axis, and the `target` of the data."""
 
     arrays: Sequence[Array]
-    inputs: Sequence[NDArray[Any]]
+    given: Callable[[], Sequence[NDArray[Any]]]  # few decoders ask for the inputs
     target: Any = None
+
+    @property
+    def inputs(self) -> Sequence[NDArray[Any]]:
+        """In real units, without batch axis."""
+        return self.given()
 
 
 @dataclass(frozen=True, kw_only=True)

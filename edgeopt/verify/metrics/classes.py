@@ -27,8 +27,10 @@ def observe_classes(scores: NDArray[np.float64], label: int) -> list[int]:
             "Check the data's labels and which output comes first; --decode scores,first=N says "
             "which label the model's first class has (first=-1: it is a background class).",
         )
+    import numpy as np
+
     own = scores[label]
-    rank = int((scores > own).sum()) + int((scores[:label] == own).sum())
+    rank = int(np.count_nonzero(scores > own)) + int(np.count_nonzero(scores[:label] == own))
     return [rank, count, int(scores.argmax()) - int(label)]
 
 
