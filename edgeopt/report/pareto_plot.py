@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -83,21 +84,32 @@ def _height(point: Point, metric: str | None) -> float:
     return float(point.gzip_bytes) if metric is None else float(point.accuracy or 0.0)
 
 
-class _Scale:
-    """Linear, from values to pixels, with a little room at both ends."""
+_LOG_FROM = 5.0  # a slow kernel beside a fast one would press all others into the axis
 
-    def __init__(self, values: list[float], start: float, end: float) -> None:
-        low, high = min(values), max(values)
+
+def _logarithmic(values: list[float]) -> bool:
+    return min(values) > 0 and max(values) / min(values) > _LOG_FROM
+
+
+class _Scale:
+    """From values to pixels, with a little room at both ends; `log` for a wide range."""
+
+    def __init__(self, values: list[float], start: float, end: float, *, log: bool = False) -> None:
+        self.log, self.start, self.end = log, start, end
+        low, high = (self._place(v) for v in (min(values), max(values)))
         room = (high - low) * 0.08 or abs(high) * 0.05 or 1.0
         self.low, self.high = low - room, high + room
-        self.start, self.end = start, end
+
+    def _place(self, value: float) -> float:
+        return math.log(value) if self.log else value
 
     def __call__(self, value: float) -> float:
-        share = (value - self.low) / (self.high - self.low)
+        share = (self._place(value) - self.low) / (self.high - self.low)
         return self.start + share * (self.end - self.start)
 
     def ticks(self) -> list[float]:
-        return [self.low + (self.high - self.low) * n / 4 for n in range(5)]
+        even = [self.low + (self.high - self.low) * n / 4 for n in range(5)]
+        return [math.exp(v) for v in even] if self.log else even
 
 
 def svg(found: list[Point], title: str, metric: str | None) -> str:
@@ -113,10 +125,11 @@ def svg(found: list[Point], title: str, metric: str | None) -> str:
         text = "no candidate has a valid measurement"
         return "\n".join([*parts, f'<text x="{_LEFT}" y="80">{text}</text>', "</svg>", ""])
     ends = [v for p in found for v in (p.latency_ns, *p.interval_ns)]
-    across = _Scale(ends, _LEFT, _WIDTH - _RIGHT)
+    across = _Scale(ends, _LEFT, _WIDTH - _RIGHT, log=_logarithmic(ends))
     up = _Scale([_height(p, metric) for p in found], _HEIGHT - _BOTTOM, _TOP)
     parts += _axes(across, up, metric)
     parts += _marks(found, across, up, metric)
+    parts += _legend()
     return "\n".join([*parts, "</svg>", ""])
 
 
@@ -136,7 +149,7 @@ def _axes(across: _Scale, up: _Scale, metric: str | None) -> list[str]:
     name = "download (gzip)" if metric is None else metric
     parts.append(
         f'<text x="{(_LEFT + right) / 2}" y="{_HEIGHT - 16}" text-anchor="middle">'
-        "latency of one inference, median with 95% interval</text>"
+        f"latency of one inference, median with 95% interval{', logarithmic' * across.log}</text>"
     )
     parts.append(f'<text x="{_LEFT}" y="{_TOP - 10}">{escape(name)}</text>')
     return parts
@@ -165,6 +178,18 @@ def _marks(found: list[Point], across: _Scale, up: _Scale, metric: str | None) -
             f"{escape(point.name)}</text>"
         )
     return parts
+
+
+def _legend() -> list[str]:
+    x = _WIDTH - _RIGHT + 24
+    lines = ((_FRONT, "on the Pareto front"), (_REST, "beaten by another"))
+    parts = []
+    for number, (colour, text) in enumerate(lines):
+        y = _TOP + 18 * number
+        parts.append(f'<circle cx="{x}" cy="{y}" r="5" fill="{colour}" fill-opacity="0.55"/>')
+        parts.append(f'<text x="{x + 12}" y="{y + 4}">{text}</text>')
+    y = _TOP + 18 * len(lines)
+    return [*parts, f'<text x="{x - 6}" y="{y + 4}">area: download (gzip)</text>']
 
 
 def _told(point: Point) -> str:
@@ -196,6 +221,8 @@ def _png(found: list[Point], title: str, metric: str | None, path: Path) -> None
         linestyle="--",
         linewidth=1,
     )
+    if found and _logarithmic([v for p in found for v in (p.latency_ns, *p.interval_ns)]):
+        axes.set_xscale("log")
     axes.set_xlabel("latency of one inference in ms, median with 95% interval")
     axes.set_ylabel("download (gzip) in bytes" if metric is None else metric)
     axes.set_title(title)
