@@ -17,6 +17,8 @@ and on samples that none of them was calibrated with, in real units, each with i
 
   top-1       where there are labels
   agreement   share of samples whose largest output is the float model's
+  if sure     the same among the samples for which the float model gives one class at least 0.5: a
+              crop that shows nothing it knows is a draw between classes, which any noise decides
   SQNR        10 log10 of signal over noise of the logits (what goes into a last SOFTMAX), of each
               sample the mean over its classes taken off, summed over all samples
 
@@ -102,6 +104,11 @@ def jackknife(parts: np.ndarray, groups: np.ndarray, figure: Any) -> tuple[float
     return float(figure(parts.sum(0))), float(np.sqrt(spread))
 
 
+def probabilities(logits: np.ndarray) -> np.ndarray:
+    raised = np.exp(logits - logits.max(1, keepdims=True))
+    return np.asarray(raised / raised.sum(1, keepdims=True))
+
+
 def worth(found: Any, wanted: Any, samples: Samples) -> dict[str, Any]:
     """Figures of one model against the float one, each with its standard error."""
     (made, logits), (real, floats) = found, wanted
@@ -113,6 +120,13 @@ def worth(found: Any, wanted: Any, samples: Samples) -> dict[str, Any]:
 
     row: dict[str, Any] = {"samples": len(best)}
     row["agreement"], row["agreement_se"] = share(best == real.argmax(1))
+    sure = probabilities(floats).max(1) >= 0.5
+    if sure.any():
+        row["sure"] = float(sure.mean())
+        hits = np.stack([(best == real.argmax(1))[sure], ones[sure]], 1)
+        row["agreement_if_sure"], row["agreement_if_sure_se"] = jackknife(
+            hits, samples.groups[sure], lambda s: s[0] / s[1]
+        )
     if samples.labels is not None:
         row["top1"], row["top1_se"] = share(best == samples.labels)
         gained = (best == samples.labels).astype(float) - (real.argmax(1) == samples.labels)
@@ -218,11 +232,16 @@ def show(result: dict[str, Any]) -> None:
         f"{result['rows'][0]['samples']} other samples"
         + (f" of {photos} photographs" if photos else "")
         + (", for the Edge TPU" if result["edgetpu"] else "")
+        + f"; the float model is sure of {100 * result['rows'][0].get('sure', 0):.0f}%"
     )
-    print(f"  {'':28} {'top-1':>15} {'drop':>15} {'agreement':>15} {'SQNR, dB':>12} seconds")
+    print(
+        f"  {'':28} {'top-1':>15} {'drop':>15} {'agreement':>15} {'if sure':>15} "
+        f"{'SQNR, dB':>12} seconds"
+    )
     for row in result["rows"]:
         spent = f"{row['seconds']:7.1f}" if "seconds" in row else ""
-        cells = [_cell(row, "top1", 4), _cell(row, "drop", 4), _cell(row, "agreement", 4)]
+        figures = ("top1", "drop", "agreement", "agreement_if_sure")
+        cells = [_cell(row, figure, 4) for figure in figures]
         print(
             f"  {row['engine']:28} {' '.join(f'{c:>15}' for c in cells)} "
             f"{_cell(row, 'sqnr_db', 1):>12} {spent}",
