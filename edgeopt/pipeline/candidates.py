@@ -10,6 +10,7 @@ from typing import Any
 from edgeopt.errors import EdgeoptError, InputError, ModelError, ResultError
 from edgeopt.job import Job
 from edgeopt.measurement import Measurement
+from edgeopt.pipeline import evaluating
 from edgeopt.pipeline.session import Session, Step
 from edgeopt.plan import Candidate, Spec
 from edgeopt.progress import Progress
@@ -108,7 +109,7 @@ def _judge(
 ) -> Tried:
     """What a model cannot be, or breaks, is its own row; anything else ends the search."""
     try:
-        session.walk(*judge)
+        session.walk(*judge, evaluating.check_comparable)
         plain = tuple(a for a in session.report.artifacts if a.stage != "compiled")
         session.add(artifacts=plain, compilation=None)  # compiled, if at all, for this folder
         return Tried(spec=spec, report=session.report)

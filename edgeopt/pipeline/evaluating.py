@@ -19,7 +19,7 @@ from edgeopt.pipeline.session import Session
 from edgeopt.progress import Progress
 from edgeopt.store import Store
 
-__all__ = ["accuracy", "evaluate", "hold_budget"]
+__all__ = ["accuracy", "check_comparable", "evaluate", "hold_budget"]
 
 
 def accuracy(session: Session) -> None:
@@ -119,7 +119,19 @@ def hold_budget(session: Session) -> None:
     budget, found = session.job.max_accuracy_drop, session.report.accuracy
     if budget is None or found is None:
         return
-    if found["drop"] is None:
+    check_comparable(session)
+    if found["drop"] > budget:
+        raise ModelError(
+            f"Accuracy fell by {found['drop']:.4f} ({found['metric']} {found['baseline']:.4f} to "
+            f"{found['optimized']:.4f} on {found['samples']} samples); the budget is {budget:g}.",
+            f"Give more calibration data, or another --scheme. Kept: {session.artifact.path}",
+        )
+
+
+def check_comparable(session: Session) -> None:
+    """Raises InputError where there is no loss of accuracy that a budget could be held against."""
+    found = session.report.accuracy
+    if found is not None and found["drop"] is None:
         if session.baseline is not None:
             raise InputError(
                 f"--max-accuracy-drop cannot be held against {found['metric']}, which has no "
@@ -130,10 +142,4 @@ def hold_budget(session: Session) -> None:
             "--max-accuracy-drop needs the float model to compare with; this model is already "
             "quantized.",
             "Deploy the float model, or leave the flag out.",
-        )
-    if found["drop"] > budget:
-        raise ModelError(
-            f"Accuracy fell by {found['drop']:.4f} ({found['metric']} {found['baseline']:.4f} to "
-            f"{found['optimized']:.4f} on {found['samples']} samples); the budget is {budget:g}.",
-            f"Give more calibration data, or another --scheme. Kept: {session.artifact.path}",
         )

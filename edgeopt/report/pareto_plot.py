@@ -160,7 +160,8 @@ def _marks(found: list[Point], across: _Scale, up: _Scale, metric: str | None) -
     best = sorted((p for p in found if p.front), key=lambda p: p.latency_ns)
     line = " ".join(f"{across(p.latency_ns):.1f},{up(_height(p, metric)):.1f}" for p in best)
     parts = [f'<polyline points="{line}" fill="none" stroke="{_FRONT}" stroke-dasharray="4 3"/>']
-    for point in found:
+    taken: list[tuple[float, float]] = []
+    for point in sorted(found, key=lambda p: not p.front):
         colour = _FRONT if point.front else _REST
         x, y = across(point.latency_ns), up(_height(point, metric))
         low, high = (across(v) for v in point.interval_ns)
@@ -173,8 +174,12 @@ def _marks(found: list[Point], across: _Scale, up: _Scale, metric: str | None) -
             f'fill-opacity="0.55"><title>{escape(_told(point))}</title></circle>'
         )
         weight = "bold" if point.front else "normal"
+        right, line_y = x + radius + 4, y - 6
+        while any(abs(line_y - b) < 13 and abs(right - a) < 140 for a, b in taken):
+            line_y += 13  # names of points that lie together stand under each other
+        taken.append((right, line_y))
         parts.append(
-            f'<text x="{x + radius + 4:.1f}" y="{y - 6:.1f}" font-weight="{weight}">'
+            f'<text x="{right:.1f}" y="{line_y:.1f}" font-weight="{weight}">'
             f"{escape(point.name)}</text>"
         )
     return parts
