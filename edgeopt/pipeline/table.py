@@ -205,6 +205,7 @@ class _RowWork:
         """All that a cell's result depends on, the machine that measured it included."""
         row = self.row
         job = self._job(scheme, path)
+        labels = hash_path(Path(row.labels)) if row.labels else None
         data = (self._calibration, row.eval_data, row.train_data if scheme == "qat" else None)
         return Store.key(
             scheme=scheme,
@@ -213,7 +214,7 @@ class _RowWork:
             preprocess=row.preprocess.to_json(),
             quality=row.quality.to_json(),
             training=job.training.to_json(),
-            metric=row.metric if row.eval_data else None,
+            judged=[row.metric, row.decode, labels, row.on_device] if row.eval_data else None,
             run=[job.runs, job.warmup, job.threads],
             where=[job.target, job.device, platform.node(), platform.machine()],
             versions=versions("ai-edge-litert", "litert-quantizer", "tensorflow", "keras"),
@@ -242,6 +243,9 @@ class _RowWork:
             train_data=row.train_data,
             eval_data=row.eval_data,
             metric=row.metric if row.eval_data else None,
+            decode=row.decode if row.eval_data else None,
+            labels=row.labels if row.eval_data else None,
+            on_device=row.on_device and row.eval_data is not None,
             preprocess=row.preprocess,
             quality=row.quality,
             training=row.training if qat else TrainingRequest(),

@@ -14,6 +14,8 @@ from edgeopt.paths import data_dir
 from edgeopt.quality import QualityRequest
 from edgeopt.toml_file import Section, did_you_mean, read_toml
 from edgeopt.training import TrainingRequest
+from edgeopt.verify.decode import Decode
+from edgeopt.verify.metrics import METRICS, PAIR_METRICS
 from edgeopt.zoo import BUILDERS, Builder, builder_named
 
 __all__ = ["CELLS", "Row", "TableSpec", "load_spec", "shipped_specs"]
@@ -41,6 +43,9 @@ class Row:
     seed: int
     schemes: tuple[str, ...]
     metric: str | None
+    decode: str | None
+    labels: str | None
+    on_device: bool
     calibration: str | None
     samples: int
     train_data: str | None
@@ -74,7 +79,8 @@ class TableSpec:
 
 def shipped_specs() -> dict[str, Path]:
     """The tables that come with edgeopt, by name."""
-    return {path.stem: path for path in sorted(data_dir("tables").glob("*.toml"))}
+    found = {path.stem: path for path in data_dir("tables").glob("*.toml")}
+    return dict(sorted(found.items()))
 
 
 def load_spec(text: str) -> TableSpec:
@@ -168,7 +174,10 @@ def _row(own: Section, defaults: Section) -> Row:
         weights=keys.path("weights"),
         seed=keys.integer("seed", 0, 0),
         schemes=schemes,
-        metric=keys.text("metric") or (builder.metric if builder else None),
+        metric=_metric(keys) or (builder.metric if builder else None),
+        decode=_decode(keys),
+        labels=_text_of(keys.path("labels")),
+        on_device=keys.at("on_device").flag("on_device", False),
         calibration=keys.data("calibration"),
         samples=keys.integer("samples", 12),
         train_data=keys.data("train_data"),
@@ -240,6 +249,28 @@ def _preprocess(keys: _Keys) -> Preprocess:
         return Preprocess.from_mapping({name: table.value(name) for name in table.names()})
     except InputError as error:
         raise section.error("preprocess", error.message, error.hint) from error
+
+
+def _metric(keys: _Keys) -> str | None:
+    """NAME or NAME@OUTPUT, of a metric that there is."""
+    text = keys.text("metric")
+    name = (text or "").partition("@")[0]
+    if text and name not in (*METRICS, *PAIR_METRICS):
+        raise keys.at("metric").unknown("metric", name, (*METRICS, *PAIR_METRICS))
+    return text
+
+
+def _decode(keys: _Keys) -> str | None:
+    text = keys.text("decode")
+    try:
+        Decode.parse(text)
+    except InputError as error:
+        raise keys.at("decode").error("decode", error.message, error.hint) from error
+    return text
+
+
+def _text_of(path: Path | None) -> str | None:
+    return str(path) if path else None
 
 
 def _quality(keys: _Keys) -> QualityRequest:

@@ -37,7 +37,7 @@ _METRICS = {
     "auc": "AUC",
     "mae": "MAE",
 }
-_LOWER_IS_BETTER = ("wer", "cer", "mae")
+_LOWER_IS_BETTER = ("wer", "cer", "mae", "mse", "rmse")
 
 Cell = Mapping[str, Any]
 
