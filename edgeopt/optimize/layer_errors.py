@@ -34,6 +34,9 @@ _WORKER = "edgeopt.optimize.layer_errors_worker"
 _CHILDREN = 2  # a fixed number: which operations are followed to the output depends on it
 _MOST, _LEAST = 32, 2  # samples
 _WORK = 40e9  # multiplications for all; a processor of 2020 does 20e9 a second in float32
+_REFERENCE = 35  # how much longer 16-bit kernels take (measured, see the profile of cpu-int8)
+_PASSES = 2  # each sample goes through the model as a whole, and operation by operation
+_LONGEST = 1000e9  # multiplications at an 8-bit kernel's speed: a minute; more is not begun
 _KEPT_BYTES = 256 << 20  # activations of all samples, in each child
 _WEIGHED = ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "CONV_3D")
 
@@ -87,7 +90,8 @@ def layer_errors(
 
     `dataset` is matched to the float model. `done` says by result name what was done to a layer.
     The count of samples follows from the model's size, never from the clock, so the answer is the
-    same each time. Raises ModelError when a model cannot be run in parts (several subgraphs).
+    same each time. Raises ModelError when a model cannot be run in parts (several subgraphs), or is
+    too slow to be run so often.
     """
     from edgeopt.model import read
 
@@ -95,6 +99,7 @@ def layer_errors(
     floats, facts = read(float_path), read(made)
     if len(floats.subgraphs) > 1 or len(facts.subgraphs) > 1:
         raise ModelError(f"{float_path.name} has several subgraphs: no part of it runs alone.")
+    _refuse_hours(facts)
     budget = _Budget.of(floats)
     progress.stage("Measuring each layer's error")
     samples = _samples(dataset, budget.samples)
@@ -107,6 +112,16 @@ def layer_errors(
         output_sqnr_db=_decibels(found.end),
         layers=layers,
     )
+
+
+def _refuse_hours(made: ModelFacts) -> None:
+    """Raises ModelError where even the fewest samples would take minutes or hours."""
+    wide = any(t.dtype == "int16" for op in made.operators() for t in op.outputs)
+    work = sum(map(_multiplications, made.operators())) * _LEAST * _PASSES
+    if wide and work * _REFERENCE > _LONGEST:
+        raise ModelError(
+            f"{made.path.name} is too large to run again and again with 16-bit activations."
+        )
 
 
 def output_sqnr_db(float_path: Path, made: Path, dataset: Dataset) -> float | None:
