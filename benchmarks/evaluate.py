@@ -3,7 +3,8 @@
 The loop: one interpreter with its default settings; decode an image, resize, scale, invoke, argmax.
 Images per second are counted twice: over the whole command, with start-up and imports, and over
 the samples alone ("steady"), which is what a long evaluation approaches. Both must agree on the
-accuracy. Ratios count; seconds depend on the machine and on what else it does.
+accuracy. Ratios count, and only on a quiet machine: a busy one gives both the same share. The
+processor time of an image (whole command) tells the work apart from that.
 
     .venv/bin/python benchmarks/evaluate.py [--model M --data D --preprocess S] [--rounds 5]
 
@@ -82,19 +83,22 @@ class Clock(Silent):
         self.began = self.began or time.perf_counter()
 
 
-def process(*words: str) -> tuple[float, dict[str, Any]]:
-    began = time.perf_counter()
+def process(*words: str) -> tuple[float, float, dict[str, Any]]:
+    """(seconds, processor seconds, what it printed)."""
+    began, before = time.perf_counter(), os.times()
     done = subprocess.run([sys.executable, *words], capture_output=True, text=True)
     if done.returncode != 0:
         sys.exit(done.stderr)
-    return time.perf_counter() - began, json.loads(done.stdout)
+    spent, after = time.perf_counter() - began, os.times()
+    busy = after.children_user + after.children_system
+    return spent, busy - before.children_user - before.children_system, json.loads(done.stdout)
 
 
 def one_round(case: Case) -> dict[str, float]:
     words = [str(case.model), str(case.data), case.steps]
-    loop_s, loop = process(__file__, "--plain", *words)
+    loop_s, loop_cpu_s, loop = process(__file__, "--plain", *words)
     command = ["-m", "edgeopt", "evaluate", words[0], "--eval-data", words[1], "--json"]
-    whole_s, report = process(*command, "--preprocess", words[2])
+    whole_s, whole_cpu_s, report = process(*command, "--preprocess", words[2])
     clock = Clock()
     measure_accuracy(case.model, None, words[1], Preprocess.parse(words[2]), clock)
     steady_s = time.perf_counter() - clock.began
@@ -107,6 +111,8 @@ def one_round(case: Case) -> dict[str, float]:
         "edgeopt": count / whole_s,
         "loop steady": count / loop["seconds"],
         "edgeopt steady": count / steady_s,
+        "loop CPU": loop_cpu_s / count * 1e3,
+        "edgeopt CPU": whole_cpu_s / count * 1e3,
     }
 
 
@@ -185,7 +191,7 @@ def main() -> None:
             results[case.name] = middle
             print(f"{case.name} ({os.cpu_count()} cores, median of {len(rows)} rounds)")
             for key, value in middle.items():
-                unit = "" if "ratio" in key else " images/s"
+                unit = "" if "ratio" in key else " ms/image" if "CPU" in key else " images/s"
                 print(f"  {key:<16} {value:>9.2f}{unit}", flush=True)
     if arguments.json:
         arguments.json.write_text(json.dumps(results, indent=2) + "\n")

@@ -13,7 +13,7 @@ from edgeopt.model.contents import Contents
 from edgeopt.model.detect import detect
 from edgeopt.model.source import MAX_FILE_BYTES, read_bytes
 
-__all__ = ["read"]
+__all__ = ["read", "structure"]
 
 # Imported when needed: each brings a library of its own (h5py, protobuf).
 _READERS = {
@@ -47,6 +47,22 @@ def read(path: Path) -> ModelFacts:
         )
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error}.", "Check its permissions.") from error
+
+
+def structure(path: Path) -> ModelFacts:
+    """The facts of a .tflite that running it takes: `sha256` is empty and the sizes are 0, since
+    hashing and compressing take far longer than reading. Raises what `read` raises."""
+    contents = _read_tflite(path)
+    return ModelFacts(
+        path=path,
+        format="tflite",
+        sha256="",
+        size_bytes=0,
+        gzip_bytes=0,
+        parameters=contents.parameters,
+        subgraphs=contents.subgraphs,
+        signatures=contents.signatures,
+    )
 
 
 def _reader(kind: str) -> Callable[[Path], Contents]:

@@ -11,8 +11,8 @@ from typing import Any
 from edgeopt.artifact import Artifact
 from edgeopt.errors import InputError, ModelError
 from edgeopt.job import Job
-from edgeopt.model import read
 from edgeopt.model.edgetpu_payload import is_compiled
+from edgeopt.model.read import structure
 from edgeopt.pipeline import converting
 from edgeopt.pipeline.on_device import record
 from edgeopt.pipeline.session import Session
@@ -64,7 +64,15 @@ def evaluate(
 
 def _runnable(session: Session) -> Artifact:
     """The model as a .tflite."""
-    session.add(artifacts=(Artifact.of(session.job.model, "source"),))
+    facts = session.facts
+    source = Artifact(
+        stage="source",
+        path=session.job.model,
+        sha256=facts.sha256,
+        size_bytes=facts.size_bytes,
+        gzip_bytes=facts.gzip_bytes,
+    )
+    session.add(artifacts=(source,))
     if session.facts.format != "tflite":
         with session.timed("to_float"):
             converting.to_float(session)
@@ -82,7 +90,7 @@ def _measured(
 ) -> Mapping[str, Any]:
     from edgeopt.verify.accuracy import measure_accuracy
 
-    job, facts = session.job, read(model.path)
+    job, facts = session.job, structure(model.path)
     assert job.eval_data is not None
     if is_compiled(facts) and not job.on_device:
         raise ModelError(
@@ -92,7 +100,7 @@ def _measured(
     with tempfile.TemporaryDirectory(prefix="edgeopt-evaluate-") as folder:
         there = None
         if job.on_device:
-            known = read(baseline) if baseline else facts
+            known = structure(baseline) if baseline else facts
             there = record(session, model, known, names, Path(folder), limit)
         found = measure_accuracy(
             model.path,

@@ -12,7 +12,6 @@ from edgeopt.dataset.fitting import plain_name
 from edgeopt.errors import InputError, ModelError
 from edgeopt.facts import ModelFacts, Tensor
 from edgeopt.feed import feed, real_values
-from edgeopt.model import read
 
 if TYPE_CHECKING:
     import numpy as np
@@ -27,8 +26,16 @@ class Runner:
     `like` is the model that the user knows (None: this one): inputs come in its order too.
     """
 
-    def __init__(self, path: Path, like: ModelFacts | None, recorded: Path | None = None) -> None:
-        self.facts = read(path)
+    def __init__(
+        self, facts: ModelFacts, like: ModelFacts | None, recorded: Path | None = None
+    ) -> None:
+        import numpy as np
+
+        self.facts = facts
+        self._plain = [  # type and shape of a sample that needs nothing but the batch axis
+            (np.dtype(t.dtype), tuple(t.shape[1:]) if t.shape and t.shape[0] == 1 else None)
+            for t in facts.inputs
+        ]
         self._take = input_order(self.facts, like) if like else ()
         self.order = (
             output_order(self.facts, like) if like else tuple(range(len(self.facts.outputs)))
@@ -36,7 +43,7 @@ class Runner:
         self._recorded = _Recorded(recorded) if recorded else None
         self._interpreter: Any = None
         if self._recorded is None:
-            self._start(path)
+            self._start(facts.path)
 
     def _start(self, path: Path) -> None:
         from ai_edge_litert.interpreter import Interpreter
@@ -58,18 +65,27 @@ class Runner:
         """
         if self._take:
             sample = tuple(sample[i] for i in self._take)
-        fed = feed(sample, self.facts.inputs)
+        fed = self._fed(sample)
         raw = self._recorded.outputs(index) if self._recorded else self._infer(fed)
         arrays = real_values(raw, self.facts.outputs)
         batch = fed[0].shape[0] if fed and fed[0].ndim else 1
         found = [_without_batch(arrays[i], batch) for i in self.order]
         for number, array in enumerate(found):
-            if array.size and math.isnan(array.max()):  # which a NaN anywhere makes it
+            if math.isnan(array.sum()) and math.isnan(array.max()):  # the sum: of infinities too
                 raise ModelError(
                     f"{self.facts.path.name} answers NaN to sample {index} (output {number}).",
                     "Its weights, or the scaling of its input (--preprocess), are wrong.",
                 )
         return found, lambda: self._real(sample, fed)
+
+    def _fed(self, sample: tuple[Any, ...]) -> Sequence[NDArray[Any]]:
+        """`feed`, by the short way for arrays that are as the model wants them."""
+        for value, (kind, shape) in zip(sample, self._plain, strict=False):
+            if value.dtype != kind or value.shape != shape or not value.flags.c_contiguous:
+                return feed(sample, self.facts.inputs)
+        if len(sample) != len(self._plain):
+            return feed(sample, self.facts.inputs)
+        return [value[None] for value in sample]
 
     def _infer(self, fed: Sequence[Any]) -> list[Any]:
         for index, array in zip(self._inputs, fed, strict=True):

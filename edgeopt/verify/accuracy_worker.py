@@ -18,7 +18,7 @@ from edgeopt.child import read_message, take_over_stdout
 from edgeopt.dataset import Dataset, Preprocess, load_dataset
 from edgeopt.errors import EdgeoptError, InputError
 from edgeopt.facts import ModelFacts
-from edgeopt.model import read
+from edgeopt.model.read import structure
 from edgeopt.verify.accuracy_pool import PoolError, share_out
 from edgeopt.verify.accuracy_runner import Runner
 from edgeopt.verify.decode import Decode, Decoder, Outputs, make_decoder
@@ -40,8 +40,8 @@ class _Evaluation:
 
     def __init__(self, request: Mapping[str, Any]) -> None:
         self.request = request
-        self.model = read(Path(request["model"]))
-        self.baseline = read(Path(request["baseline"])) if request["baseline"] else None
+        self.model = structure(Path(request["model"]))
+        self.baseline = structure(Path(request["baseline"])) if request["baseline"] else None
         self.data = self._data()
         self.count = self.data.count(request["limit"])
         if self.count == 0:
@@ -119,8 +119,8 @@ class _Evaluation:
     def prepare(self) -> Callable[[int, int], Iterator[Any]]:
         """Runs in each fork: the models loaded, ready for one sample after the other."""
         like, recorded = self.baseline, self.request["recorded"]
-        run = Runner(self.model.path, like, Path(recorded) if recorded else None)
-        base = Runner(like.path, None) if like else None
+        run = Runner(self.model, like, Path(recorded) if recorded else None)
+        base = Runner(like, None) if like else None
 
         def observe(start: int, stop: int) -> Iterator[Any]:
             for index, sample in enumerate(self.data.block(start, stop), start):

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Decode", "Decoder", "Outputs", "Settings", "make_decoder"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(kw_only=True, slots=True)  # not frozen: made for every sample
 class Outputs:
     """What one inference gave: `arrays` without batch axis, and the `target` of the data."""
 

@@ -29,9 +29,12 @@ def observe_classes(scores: NDArray[np.float64], label: int) -> list[int]:
         )
     import numpy as np
 
+    best = int(scores.argmax())
+    if best == label:
+        return [0, count, 0]
     own = scores[label]
     rank = int(np.count_nonzero(scores > own)) + int(np.count_nonzero(scores[:label] == own))
-    return [rank, count, int(scores.argmax()) - int(label)]
+    return [rank, count, best - int(label)]
 
 
 def top1(seen: Sequence[Sequence[int]]) -> Score:
