@@ -11,8 +11,8 @@ import json
 import platform
 import re
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
@@ -48,7 +48,7 @@ def table(
     rows = [_RowWork(row, spec, output, store, progress, fresh) for row in spec.rows]
     document: dict[str, Any] = {}
     for number, work in enumerate(rows):
-        progress.note(f"{work.row.name}: model {number + 1} of {len(rows)}")
+        progress.stage(f"{work.row.name}: model {number + 1} of {len(rows)}")
         for _ in work.cells():
             document = _document(spec, rows)
             _write(output / "table.json", {"schema": "edgeopt.table/1", **document})
@@ -128,18 +128,21 @@ class _RowWork:
         fresh: bool,
     ) -> None:
         self.row, self.spec, self.store, self.fresh = row, spec, store, fresh
+        self.terminal = progress
         self.progress: Progress = _Named(progress, row.name)
         self.folder = output / re.sub(r"[^a-z0-9]+", "-", row.name.casefold()).strip("-")
         self.found: dict[str, dict[str, Any]] = {}
         self.source: dict[str, Any] = {}
         self._calibration = row.calibration
+        self._path: Path | None = None
+        self._broken: EdgeoptError | None = None
 
-    def cells(self) -> Any:
+    def cells(self) -> Iterator[None]:
         """Make the cells one after the other; yields after each."""
         for scheme in self.row.schemes:
             began = time.monotonic()
             try:
-                path = self._source()
+                path = self._built()
                 key = self._key(scheme, path)
                 cell = None if self.fresh else self._kept(scheme, key)
                 cell = cell or self._measured(scheme, path)
@@ -154,12 +157,23 @@ class _RowWork:
     def _file(self, scheme: str) -> Path:
         return self.folder / f"{scheme}.json"
 
+    def _built(self) -> Path:
+        """The model file, made once; what keeps it from being made keeps every cell."""
+        if self._broken is not None:
+            raise self._broken
+        try:
+            self._path = self._path or self._source()
+        except EdgeoptError as error:
+            self._broken = error
+            raise
+        return self._path
+
     def _source(self) -> Path:
         """The model file: the user's, or built (and kept in the cache)."""
         row = self.row
         if row.builder is None:
             assert row.model is not None
-            self.source = {"builder": None, "path": str(row.model)}
+            self.source = {"builder": None, "path": str(row.model), "sha256": hash_path(row.model)}
             return row.model
         builder = row.builder
         weights = hash_path(row.weights) if row.weights else None
@@ -184,7 +198,13 @@ class _RowWork:
 
         name = f"{builder.name}{'.keras' if builder.plain else ''}"
         entry = self.store.build(Store.key(stage="zoo", **parts), name, make)
-        self.source = {"path": str(entry.path), **parts, **entry.meta, "defined_by": builder.source}
+        self.source = {
+            "path": str(entry.path),
+            "sha256": hash_path(entry.path),
+            "defined_by": builder.source,
+            **parts,
+            **entry.meta,
+        }
         self._calibration = self._calibration or self._random_samples()
         return entry.path
 
@@ -209,7 +229,7 @@ class _RowWork:
         data = (self._calibration, row.eval_data, row.train_data if scheme == "qat" else None)
         return Store.key(
             scheme=scheme,
-            source=hash_path(path),
+            source=self.source["sha256"],
             data=[spec and load_dataset(spec).digest() for spec in data],
             preprocess=row.preprocess.to_json(),
             quality=row.quality.to_json(),
@@ -258,7 +278,7 @@ class _RowWork:
         )
 
     def _measured(self, scheme: str, path: Path) -> dict[str, Any]:
-        progress = replace(self.progress, name=f"{self.row.name} {scheme}")  # type: ignore[type-var]
+        progress = _Named(self.terminal, f"{self.row.name} {scheme}")
         try:
             return _cell(deploy(self._job(scheme, path), self.store, progress), None)
         except EdgeoptError as error:

@@ -215,8 +215,8 @@ def _remarks(document: Mapping[str, Any]) -> list[str]:
     ]
     if random := [row["name"] for row in document["rows"] if not row["trained"]]:
         told.append(
-            f"Random weights and random input (no weights were given): {', '.join(random)}. Sizes "
-            "and latencies hold, accuracy is not measured."
+            f"Random weights, as none were given: {', '.join(random)}. Their sizes and latencies "
+            "hold; their accuracy says nothing and is not measured."
         )
     known = [row["published"] for row in document["rows"] if row["published"]]
     for source in dict.fromkeys(p["source"] for p in known):
