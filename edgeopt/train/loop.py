@@ -190,14 +190,12 @@ class Loop:
     def epoch(self, number: int) -> Iterator[float | int]:
         """Run epoch `number` (1 is the first): the steps done so far as integers on the way, then
         the mean loss; NaN as soon as a step's loss is."""
-        import tensorflow as tf
-
-        tf.keras.utils.set_random_seed((self.seed * 1009 + number) % 2**31)  # dropout
         order, batch = self._order(number), self.schedule.batch
         total, said = 0.0, 0.0
         for index in range(self.schedule.steps):
             step = (number - 1) * self.schedule.steps + index
             self.optimizer.learning_rate.assign(self.schedule.rate(step))
+            self.wrapped.step.assign((self.seed * 7919 + step) % 2**31)  # dropout
             chosen = order[index * batch : (index + 1) * batch]
             loss = float(self._step(*self.data.batch(chosen)))
             if not math.isfinite(loss):

@@ -35,12 +35,20 @@ _ON_REQUEST = ("DepthwiseConv2D",)
 @dataclass
 class Wrapped:
     """`model` trains; `kernel_of` finds the variable of a layer's kernel in it; `left_out` are
-    layers that the technique does not know; `ranges` measures activations (qat)."""
+    layers that the technique does not know; `ranges` measures activations (qat). `step` is to be
+    set to the number of each training step."""
 
     model: Any
     kernel_of: dict[str, Any] = field(default_factory=dict)
     left_out: tuple[str, ...] = ()
     ranges: ActivationRanges | None = None
+    step: Any = field(default_factory=lambda: _counter())
+
+
+def _counter() -> Any:
+    import tensorflow as tf
+
+    return tf.Variable(0, dtype=tf.int32, trainable=False)
 
 
 def kernels(model: Any) -> dict[str, str]:
@@ -96,13 +104,19 @@ def wrap(
     """
     import tf_keras
 
-    copy = tf_keras.models.clone_model(model)
+    from edgeopt.train.dropout import SteadyDropout
+
+    copy = tf_keras.models.clone_model(model, clone_function=SteadyDropout.instead)
     copy.set_weights(model.get_weights())
-    if technique == "prune":
-        return _pruned(copy, chosen, request, schedule)
-    if technique == "cluster":
-        return _clustered(copy, chosen, request, sparse)
-    return _quantized(copy, request.layers, tensorwise)
+    with tf_keras.utils.custom_object_scope({"SteadyDropout": SteadyDropout}):
+        if technique == "prune":
+            made = _pruned(copy, chosen, request, schedule)
+        elif technique == "cluster":
+            made = _clustered(copy, chosen, request, sparse)
+        else:
+            made = _quantized(copy, request.layers, tensorwise)
+    SteadyDropout.follow(made.model, made.step)
+    return made
 
 
 def _pruned(model: Any, chosen: list[str], request: TrainingRequest, schedule: Schedule) -> Wrapped:

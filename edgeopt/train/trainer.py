@@ -97,6 +97,8 @@ class Trainer:
         self.before = judge(self._original, self.objective, self.data)
         stored = load_state(self.checkpoints) if self.request.resume else None
         first = stored[0]["phase"] if stored else 0
+        if stored:
+            yield {"note": f"Resumed a training that had come to {_reached(stored, self.request)}."}
         for index, technique in enumerate(self.request.techniques):
             if technique != "prune":
                 yield from self._fold()
@@ -151,7 +153,6 @@ class Trainer:
         )
         if stored and stored[0]["epoch"]:
             self._restore_phase(phase, loop, stored)
-            yield {"note": f"{_TITLES[technique]} goes on after epoch {phase.epoch}."}
         else:
             loop.measure_ranges()
             self._begin(phase, wrapped, plain)
@@ -346,6 +347,13 @@ class Trainer:
             },
             "seconds": round(self._seconds(), 2),
         }
+
+
+def _reached(stored: Any, request: TrainingRequest) -> str:
+    phase, epoch = stored[0]["phase"], stored[0]["epoch"]
+    if phase == len(request.techniques):
+        return "its end"
+    return f"epoch {epoch} of {request.techniques[phase]}"
 
 
 def _need_finite(outputs: Weights) -> None:
