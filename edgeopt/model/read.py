@@ -33,12 +33,13 @@ def read(path: Path) -> ModelFacts:
     contents = _reader(kind)(path)
     files = _files(path)
     try:
+        sha256 = hash_path(path)
         return ModelFacts(
             path=path,
             format=kind,
-            sha256=hash_path(path),
+            sha256=sha256,
             size_bytes=sum(file.stat().st_size for file in files),
-            gzip_bytes=gzip_size(path),
+            gzip_bytes=gzip_size(path, sha256),
             parameters=contents.parameters,
             subgraphs=contents.subgraphs,
             description=contents.description,
