@@ -10,6 +10,7 @@ from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.dataset.preprocess import Preprocess
+from edgeopt.dataset.range_check import unscaled_note
 from edgeopt.dataset.sources import Images
 from edgeopt.errors import InputError
 from edgeopt.facts import Tensor
@@ -244,21 +245,28 @@ def _typed(array: NDArray[Any], fit: Fit, where: str) -> NDArray[Any]:
 def _warn_about_values(
     raw: Any, sample: NDArray[Any], tensor: Tensor, data: Dataset, notes: list[str]
 ) -> None:
-    """Say loudly when pixels 0..255 go into a float or quantized input as they are."""
+    """Say loudly when pixels 0..255 go into a float input as they are, or when values are beyond
+    what a quantized input represents, or within two of its steps."""
+    name, quantization = plain_name(tensor.name), tensor.quantization
     stored = "uint8" if hasattr(raw, "convert") else str(getattr(raw, "dtype", ""))
-    if stored != "uint8" or data.preprocess.scales_values:
-        return
-    name = plain_name(tensor.name)
     if tensor.dtype.startswith("float"):
+        if stored == "uint8" and not data.preprocess.scales_values:
+            notes.append(unscaled_note(name))
+        return
+    if not quantization or not quantization.scales or str(sample.dtype) == tensor.dtype:
+        return
+    step, most = quantization.scales[0], {"int8": 127, "uint8": 255, "int16": 32767}
+    top = step * (most.get(tensor.dtype, 0) - quantization.zero_points[0])
+    largest = abs(float(sample.max(initial=0)))
+    if largest > 2 * top > 0:
         notes.append(
-            f"Pixels go into {name} unscaled, 0 to 255. If the model was trained on scaled input, "
-            "the result is wrong: add --preprocess scale=1/255 or mean=127.5,scale=1/127.5 "
-            "(scale=1 if 0 to 255 is right)."
+            f"Values reach {sample.max():.4g}, but {name} represents at most {top:.3g}: they will "
+            "be clipped. Add --preprocess with the scaling that the model was trained on "
+            "(scale=1/255 where it wants 0 to 1)."
         )
-    elif tensor.dtype == "int8" and tensor.quantization and tensor.quantization.scales:
-        top = tensor.quantization.scales[0] * (127 - tensor.quantization.zero_points[0])
-        if float(sample.max(initial=0)) > 2 * top:
-            notes.append(
-                f"Pixels reach {sample.max()}, but {name} represents at most {top:.3g}: they will "
-                "be clipped. Add --preprocess with the scaling that the model was trained on."
-            )
+    elif 0 < largest <= 2 * step < top / 16:
+        notes.append(
+            f"Values reach {sample.max():.4g}, only a few steps of {name}, which represents up to "
+            f"{top:.3g}: the model seems to want larger ones. Leave scaling out of --preprocess, "
+            "or add scale=255."
+        )

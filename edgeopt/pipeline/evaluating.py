@@ -15,6 +15,7 @@ from edgeopt.model.edgetpu_payload import is_compiled
 from edgeopt.model.read import structure
 from edgeopt.pipeline import converting
 from edgeopt.pipeline.on_device import record
+from edgeopt.pipeline.ranging import check_ranges
 from edgeopt.pipeline.session import Session
 from edgeopt.progress import Progress
 from edgeopt.store import Store
@@ -47,6 +48,7 @@ def evaluate(
 
     session = Session(job, store, progress)
     model = _runnable(session)
+    check_ranges(session, model.path)
     known, base = session, None
     if baseline is not None:
         known = Session(replace(job, model=baseline), store, progress)

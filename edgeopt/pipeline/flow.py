@@ -23,6 +23,7 @@ from edgeopt.pipeline import (
     training,
 )
 from edgeopt.pipeline.destination import settle_device
+from edgeopt.pipeline.ranging import check_ranges
 from edgeopt.pipeline.session import Session, Step
 from edgeopt.plan import make_plan
 from edgeopt.progress import Progress
@@ -114,6 +115,8 @@ def _optimize(session: Session) -> None:
     with session.timed("to_float"):
         converting.to_float(session)
     session.baseline = session.float_model
+    with session.timed("ranges"):
+        check_ranges(session, session.float_model)
     if session.plan.techniques:
         with session.timed("train"):
             training.train(session)

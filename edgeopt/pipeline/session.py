@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -33,6 +33,7 @@ class Session:
         target = load_target(job.target or _own_target(job.device) or "cpu")
         progress.stage(f"Reading {job.model.name}")
         self.report = Report(model=read(job.model), target=target)
+        self._settled: set[str] = set()
         self.float_model: Path | None = None
         self.baseline: Path | None = None  # the source in float, which accuracy is compared with
 
@@ -82,8 +83,12 @@ class Session:
             calibration=job.calibration or (job.train_data if plan.scheme else None),
         )
 
+    def settle(self, remarks: Iterable[str]) -> None:
+        """What was a question is answered: these remarks are not made any more."""
+        self._settled |= set(remarks)
+
     def note(self, text: str) -> None:
-        if text not in self.report.notes:
+        if text not in self.report.notes and text not in self._settled:
             self.add(notes=(*self.report.notes, text))
             self.progress.note(text)
 

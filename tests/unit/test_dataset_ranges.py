@@ -1,0 +1,159 @@
+"""Data with another range of values than the model was trained on is pointed out; no other is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from edgeopt.dataset import Preprocess, load_dataset
+from edgeopt.dataset.range_check import advice, suspicion, variants
+from edgeopt.facts import Quantization, Tensor
+from edgeopt.model import read
+from edgeopt.paths import demo_dir
+from edgeopt.pipeline.ranging import _said
+from edgeopt.verify.input_range import applies, measure_answers
+
+
+def said(model: Path, spec: str, preprocess: str = "") -> str | None:
+    steps = Preprocess.parse(preprocess)
+    return _said(model, load_dataset(spec, preprocess=steps).match(read(model).inputs))
+
+
+def flag(text: str | None) -> str:
+    """The flag that a warning ends with, "" for no warning."""
+    found = re.search(r"use (.*)\.$", text or "")
+    return found[1] if found else ""
+
+
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The demo model in float, which wants pixels from 0 to 1."""
+    from edgeopt.optimize import to_float
+    from edgeopt.progress import Silent
+
+    path = tmp_path_factory.mktemp("demo") / "fashion.tflite"
+    to_float(demo_dir() / "fashion.keras", path, batch=1, progress=Silent())
+    return path
+
+
+@pytest.fixture(scope="module")
+def keywords(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Keyword spotting over MFCC features, in float."""
+    from edgeopt.optimize import to_float
+    from edgeopt.progress import Silent
+
+    path = tmp_path_factory.mktemp("kws") / "kws.tflite"
+    to_float(shared / "models/kws_dscnn/savedmodel", path, batch=1, progress=Silent())
+    return path
+
+
+SAMPLES = str(demo_dir() / "samples.npz") + ":x,y"
+
+
+@pytest.mark.parametrize(
+    ("preprocess", "wanted"),
+    [
+        ("scale=1/255", ""),
+        ("", "--preprocess scale=1/255"),
+        ("scale=1", "--preprocess scale=1/255"),
+        ("scale=1/65025", "--preprocess scale=1/255"),
+        ("mean=127.5,scale=1/127.5", ""),  # twice as large is not told from right
+    ],
+)
+def test_the_demo_model_used_wrongly_is_warned_of_with_the_flag_that_helps(
+    demo: Path, preprocess: str, wanted: str
+) -> None:
+    assert flag(said(demo, SAMPLES, preprocess)) == wanted
+
+
+def test_stored_fractions_that_were_multiplied_are_told_to_be_left_alone(
+    demo: Path, tmp_path: Path
+) -> None:
+    stored = np.load(demo_dir() / "samples.npz")["x"][:40].astype(np.float32) / 255
+    np.save(tmp_path / "x.npy", stored)
+    assert said(demo, str(tmp_path / "x.npy")) == ""
+    assert flag(said(demo, str(tmp_path / "x.npy"), "scale=255")).startswith(
+        "--preprocess scale=1 "
+    )
+
+
+def test_the_warning_names_the_data_what_it_holds_and_what_is_wanted(demo: Path) -> None:
+    text = said(demo, SAMPLES)
+    assert text is not None
+    assert f"The values of {SAMPLES} (0 to 255) look too large" in text
+    assert "seems to want 0 to 1" in text
+
+
+def test_a_model_that_wants_bytes_is_warned_of_fractions_and_not_of_bytes(shared: Path) -> None:
+    model, images = shared / "models/ic_resnet8/ref_f32.tflite", shared / "datasets/images_imagenet"
+    assert said(model, str(images)) == ""
+    assert flag(said(model, str(images), "scale=1/255")).startswith("--preprocess scale=1 ")
+
+
+@pytest.mark.parametrize(("factor", "wanted"), [(1, ""), (255, "1/255"), (1 / 255, "255")])
+def test_features_that_are_no_pixels_are_judged_by_the_same_rule(
+    keywords: Path, shared: Path, tmp_path: Path, factor: float, wanted: str
+) -> None:
+    features = np.load(shared / "datasets/kws_mfcc/kws.npz")["x_calib"][:60].astype(np.float32)
+    np.save(tmp_path / "x.npy", features * np.float32(factor))
+    wanted = f"--preprocess scale={wanted}" if wanted else ""
+    assert flag(said(keywords, str(tmp_path / "x.npy"))) == wanted
+
+
+def test_rows_of_features_without_a_known_scale_are_left_alone(tmp_path: Path) -> None:
+    """A regression has one output: it cannot tell samples apart, so nothing is confirmed."""
+    assert advice("d", "large", (0, 255), 90.0, None, {}) == ""
+
+
+def test_a_spread_that_is_usual_raises_no_suspicion() -> None:
+    assert [suspicion(s) for s in (None, 0.64, 1.13, 10.0, 0.1)] == [""] * 5
+    assert (suspicion(145.0), suspicion(0.005)) == ("large", "small")
+
+
+def test_outputs_that_do_not_improve_clear_a_model_without_normalization() -> None:
+    """Trained on 0 to 255 without normalization: a large spread, but the proposed values make its
+    outputs say nothing."""
+    (proposed, _) = variants("large", 0, 255, Preprocess())
+    assert advice("d", "large", (0, 255), 90.0, 0.8, {proposed: 0.01}) == ""
+    assert advice("d", "large", (0, 255), 90.0, 0.3, {proposed: 0.8}) != ""
+
+
+def test_the_proposed_scale_continues_what_is_there() -> None:
+    assert variants("small", 0, 1, Preprocess())[0].flag == "--preprocess scale=255"
+    assert variants("small", 0, 1, Preprocess(mean=(1.0,), scale=2.0))[0].flag.startswith("a scale")
+
+
+def test_a_quantized_model_is_told_by_its_own_scale(tmp_path: Path) -> None:
+    """Its file says what it represents, so nothing has to be run."""
+    np.save(tmp_path / "bytes.npy", np.full((4, 2, 2, 1), 255, np.uint8))
+    np.save(tmp_path / "fractions.npy", np.full((4, 2, 2, 1), 1.0, np.float32))
+
+    def notes(name: str, dtype: str, scale: float, zero: int) -> str:
+        quantization = Quantization(scales=(scale,), zero_points=(zero,))
+        tensor = Tensor(
+            index=0, name="x", dtype=dtype, shape=(1, 2, 2, 1), quantization=quantization
+        )
+        return " ".join(load_dataset(str(tmp_path / name)).match((tensor,)).notes)
+
+    assert "clipped" in notes("bytes.npy", "int8", 1 / 255, -128)
+    assert notes("bytes.npy", "int8", 1.0, -128) == ""
+    assert "a few steps" in notes("fractions.npy", "int8", 1.0, -128)
+    assert "a few steps" in notes("fractions.npy", "uint8", 1.0, 0)
+    assert notes("fractions.npy", "int8", 1 / 255, -128) == ""
+
+
+def test_only_float_models_with_one_input_are_asked(demo: Path) -> None:
+    assert applies(read(demo))
+    assert not applies(read(demo_dir() / "fashion.keras"))
+
+
+def test_the_spread_is_that_of_the_first_layer(demo: Path) -> None:
+    samples = [s[0] for s in load_dataset(SAMPLES).match(read(demo).inputs).spread(8)]
+    once = measure_answers(demo, samples, [(1 / 255, 0.0)])
+    scaled = measure_answers(demo, [s / 255 for s in samples])
+    assert once.spread is not None and scaled.spread is not None
+    assert once.spread == pytest.approx(255 * scaled.spread, rel=1e-4)
+    assert once.told[1] == pytest.approx(scaled.told[0], rel=1e-3)
