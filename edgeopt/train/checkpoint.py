@@ -50,7 +50,7 @@ def load_state(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]] |
         with suppress(OSError):
             stray.unlink()
     try:
-        with np.load(folder / _NAME, allow_pickle=False) as stored:
+        with (folder / _NAME).open("rb") as stream, np.load(stream) as stored:
             arrays = {name: stored[name] for name in stored.files}
         facts = json.loads(arrays.pop("facts").tobytes())
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):

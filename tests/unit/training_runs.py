@@ -17,7 +17,7 @@ import tf_keras
 from tf_keras import layers
 
 from edgeopt.errors import EdgeoptError
-from edgeopt.train.checkpoint import load_state
+from edgeopt.train.checkpoint import load_state, save_state
 from edgeopt.train.trainer import Trainer
 from edgeopt.training import TrainingRequest
 
@@ -94,6 +94,18 @@ def kernels(trainer: Trainer) -> dict[str, dict[str, float]]:
     return found
 
 
+def spoiled(folder: Path, model: Any, asked: dict[str, Any]) -> dict[str, Any]:
+    """Go on from a checkpoint whose trained variables are NaN: every loss will be."""
+    stored = load_state(folder / "nan")
+    assert stored is not None
+    facts, arrays = stored
+    nan = {n: a * np.nan if n[0] == "v" and a.dtype == np.float32 else a for n, a in arrays.items()}
+    save_state(folder / "nan", facts, nan)
+    trainer = run(folder / "nan", model, **asked)
+    finite = all(np.isfinite(w).all() for w in trainer.model.get_weights())
+    return {**trainer.result(), "notes": notes(trainer), "finite": bool(finite)}
+
+
 def outcomes(folder: Path) -> dict[str, Any]:
     tf.config.experimental.enable_op_determinism()
     model = network()
@@ -101,9 +113,11 @@ def outcomes(folder: Path) -> dict[str, Any]:
     stops = {"prune": 2, "cluster": 101, "qat": 202}
     whole = run(folder / "whole", model, copies={at: folder / n for n, at in stops.items()}, **all3)
     found: dict[str, Any] = {"all": {**whole.result(), "kernels": kernels(whole)}}
+    shutil.copytree(folder / "qat", folder / "nan")
     for name in stops:
         resumed = run(folder / name, model, **all3)
         found[f"resumed in {name}"] = [same(whole, resumed), resumed.resumed_from]
+    found["nan"] = spoiled(folder, model, all3)
     named = {"techniques": ("prune",), "epochs": 1, "layers": ("depth", "poi*", "!first")}
     found["named"] = kernels(run(folder / "named", model, **named))
     wild = run(folder / "wild", model, techniques=("qat",), epochs=2, learning_rate=5.0)
