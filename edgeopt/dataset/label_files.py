@@ -97,6 +97,8 @@ def _coco(content: Mapping[str, Any], path: Path, source: Source) -> tuple[Sourc
         height, width = float(image["height"]), float(image["width"])
         if not (height > 0 and width > 0):
             raise InputError(f"{path}: image {image['id']} has no size.")
+        if not isinstance(entry["bbox"], list):
+            raise TypeError("bbox")
         left, top, wide, high = map(float, entry["bbox"])
         box = [top / height, left / width, (top + high) / height, (left + wide) / width]
         rows[image["id"]].append((box, int(entry["category_id"]), bool(entry.get("iscrowd", 0))))

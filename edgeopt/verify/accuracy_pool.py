@@ -42,10 +42,12 @@ class PoolError(Exception):
 def ranges(count: int, workers: int) -> Iterator[tuple[int, int]]:
     """(start, stop) of the pieces of `count` samples: at most 64 long while there is much left,
     a quarter of an even share towards the end; all fit into a pipe that nobody reads yet."""
-    most = max(_LARGEST_RANGE, -(-count * _TICKET.size // (_SMALLEST_PIPE // 2)))
+    least = -(-count * _TICKET.size // _SMALLEST_PIPE)
+    most = max(_LARGEST_RANGE, least)
     start = 0
     while start < count:
-        size = min(most, max(1, (count - start) // (workers * 4)))
+        size = max(least, min(most, (count - start) // (workers * 4)))
+        size = min(size, count - start)
         yield start, start + size
         start += size
 
