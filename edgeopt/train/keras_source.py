@@ -50,12 +50,13 @@ def open_original(source: Path) -> Original:
         configs, generation = [json.loads(text)], 3 if version.startswith("3") else 2
     for config in configs:
         _refuse_code(config, source)
+        _refuse_classes(config, source)
     try:
         model = _load(source, generation)
     except (ModelError, MemoryError):
         raise
     except Exception as error:  # both Keras raise anything for a file that they cannot load
-        raise _explained(error, source) from error
+        raise _explained(error, source, configs) from error
     _require_layers(model, source, generation)
     mixed = any(_policy(layer).startswith("mixed_") for layer in _leaves(model))
     return Original(model, generation, mixed)
@@ -144,11 +145,37 @@ def _refuse_code(config: Any, source: Path) -> None:
     )
 
 
-def _explained(error: Exception, source: Path) -> EdgeoptError:
+def _refuse_classes(config: Any, source: Path) -> None:
+    """A class of the user's own, as Keras 3 writes it: registered, and from no module of Keras."""
+    if isinstance(config, dict) and config.get("registered_name") and not config.get("module"):
+        raise _subclassed(source, str(config.get("class_name")))
+    for entry in _objects(config):
+        if entry.get("registered_name") and not entry.get("module"):
+            raise _custom(str(entry["class_name"]), f"the layer {_name(entry)}", source)
+
+
+def _objects(config: Any) -> Iterator[dict[str, Any]]:
+    """Every serialized object in a configuration."""
+    waiting = [config]
+    while waiting:
+        value = waiting.pop()
+        waiting += value.values() if isinstance(value, dict) else []
+        waiting += value if isinstance(value, list) else []
+        if isinstance(value, dict) and isinstance(value.get("class_name"), str):
+            yield value
+
+
+def _name(entry: dict[str, Any]) -> str:
+    inner = entry.get("config")
+    return str(entry.get("name") or (inner or {}).get("name") or "?")
+
+
+def _explained(error: Exception, source: Path, configs: list[dict[str, Any]]) -> EdgeoptError:
     brief = re.sub(r"\s+", " ", str(error)).strip()[:400]
     unknown = re.search(r"(?:Unknown layer:?|Could not locate class) '?\"?([\w>]+)", brief)
     if unknown:
-        return _custom(unknown[1], "a layer", source)
+        named = [_name(e) for e in _objects(configs) if e["class_name"] == unknown[1]]
+        return _custom(unknown[1], f"the layer {named[0]}" if named else "a layer", source)
     return ModelError(
         f"{source.name} cannot be loaded for training: {brief}",
         "Save it again with a current Keras, as a .keras file.",
@@ -170,15 +197,19 @@ def _custom(kind: str, name: str, source: Path) -> ModelError:
     )
 
 
+def _subclassed(source: Path, kind: str) -> ModelError:
+    return ModelError(
+        f"{source.name} is a subclassed model ({kind}) or one without declared inputs: its layers "
+        "cannot be listed.",
+        _FUNCTIONAL,
+    )
+
+
 def _require_layers(model: Any, source: Path, generation: int) -> None:
     """A functional or Sequential model, of layers of Keras alone."""
     graph = getattr(model, "_functional", model) if generation == 3 else model
     if not getattr(graph, "_nodes_by_depth", None) or not getattr(graph, "inputs", None):
-        raise ModelError(
-            f"{source.name} is a subclassed model ({type(model).__name__}) or one without declared "
-            "inputs: its layers cannot be listed.",
-            _FUNCTIONAL,
-        )
+        raise _subclassed(source, type(model).__name__)
     home = "keras.src." if generation == 3 else "tf_keras.src."
     for layer in _leaves(model):
         module = type(layer).__module__

@@ -119,7 +119,9 @@ class _Builder:
         """What a user should know of the difference between the file and what is trained."""
         found = []
         if self._frozen:
-            found.append(f"{self._frozen} layers were frozen in the file; they are trained too.")
+            found.append(
+                f"Layers that were frozen in the file and are trained too: {self._frozen}."
+            )
         if self._left_out:
             found.append(f"Left out of training: {', '.join(self._left_out)}.")
         if self._original.mixed:

@@ -85,7 +85,7 @@ def _range(graph: Any, tensor: Any, dtype: Any) -> tuple[float, float, bool]:
         raise ModelError(f"An input has the type {dtype}.", "Training needs numbers.")
     if any(bounds) or dtype.kind in "iub":
         known = [b for b in bounds or [_entries(call.layer) for call in calls(graph)] if b]
-        return 0, min(known, default=2), True
+        return 0, min(known, default=256 if dtype == "uint8" else 2), True
     if any(type(layer).__name__ in ("Rescaling", "Normalization") for layer in taken_by):
         return 0.0, 255.0, False
     return -1.0, 1.0, False

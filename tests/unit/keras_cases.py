@@ -282,6 +282,9 @@ def _graphs(keras: Any, layers: Any) -> dict[str, Callable[[], Any]]:
     }  # fmt: skip
 
 
+APPLICATIONS = ("mobilenet_v2", "mobilenet_v3", "efficientnet_b0", "resnet50")
+
+
 def builders(keras: Any) -> dict[str, Callable[[], Any]]:
     """Each case by name, not yet built."""
     layers = keras.layers
@@ -362,6 +365,7 @@ def check(keras: Any, name: str, folder: Path) -> dict[str, Any]:
     folded.save(folder / f"{name}.h5")
     again = tf_keras.models.load_model(folder / f"{name}.h5", compile=False)
     kinds = [type(layer).__name__ for layer in rebuilt.model.layers]
+    operations = {type(op).__name__ for op in graph._operations if not hasattr(op, "get_weights")}
     return {
         "name": name,
         "seconds": time.monotonic() - began,
@@ -372,6 +376,7 @@ def check(keras: Any, name: str, folder: Path) -> dict[str, Any]:
             "BatchNormalization"
         ),
         "kinds": kinds,
+        "operations": sorted(operations),
         "names": [layer.name for layer in rebuilt.model.layers],
         "inputs": list(rebuilt.model.input_names),
         "batch": rebuilt.model.inputs[0].shape[0],
