@@ -18,6 +18,7 @@ from edgeopt.report.candidates import PlanTable, candidates_table
 from edgeopt.report.preservation import preservation_line
 from edgeopt.report.quality import worst_layers
 from edgeopt.report.report import Report
+from edgeopt.report.training import training_lines
 from edgeopt.report.units import bytes_text, count_text, duration_text, percent_text
 
 __all__ = ["deploy_summary", "inspection", "plan_summary", "findings"]
@@ -58,6 +59,8 @@ def deploy_summary(report: Report) -> RenderableType:
         grid.add_row("rules", _rules_line(report.constraints))
     if report.placement and report.target.accelerator != "cpu":
         grid.add_row("placement", _placement_line(report.placement))
+    if report.training:
+        grid.add_row("training", training_lines(report.training))
     if report.preservation:
         grid.add_row("preserved", preservation_line(report.preservation))
     if report.accuracy:
