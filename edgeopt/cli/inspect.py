@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from edgeopt.cli import options, output
+
+if TYPE_CHECKING:
+    from edgeopt.facts import ModelFacts
 
 __all__ = ["inspect"]
 
@@ -19,8 +23,11 @@ __all__ = ["inspect"]
     metavar="NAME|FILE.toml",
     help="Hold it against this target.",
 )
+@click.option(
+    "--weights", is_flag=True, help="Show zeros and distinct values of each layer's weights."
+)
 @options.as_json
-def inspect(model: Path, target: str | None, as_json: bool) -> None:
+def inspect(model: Path, target: str | None, weights: bool, as_json: bool) -> None:
     """Show MODEL's operations, types, shapes and sizes, without running it.
 
     With --target, every rule of the hardware profile that it breaks (exit 3 when there is one).
@@ -30,7 +37,12 @@ def inspect(model: Path, target: str | None, as_json: bool) -> None:
     from edgeopt.report import model_json, ops_json
 
     facts = read(model)
-    found = placement = None
+    found = placement = table = None
+    if weights:
+        from edgeopt.verify.preservation import weight_table
+
+        _refuse_unless_tflite(facts)
+        table = [layer.to_json() for layer in weight_table(facts)]
     if target is not None:
         from edgeopt.target import load_target
         from edgeopt.verify import check, predict
@@ -42,11 +54,16 @@ def inspect(model: Path, target: str | None, as_json: bool) -> None:
         "ops": ops_json(facts, placement),
         "constraints": found.to_json() if found else None,
         "placement": placement.to_json() if placement else None,
+        "weights": table,
     }
     if not as_json:
         from edgeopt.report.terminal import inspection
 
         output.stdout().print(inspection(facts, found, placement))
+        if table is not None:
+            from edgeopt.report.preservation import weights_table
+
+            output.stdout().print("", weights_table(table), sep="\n")
     if found is not None and not found.passed:
         count = len(found.violations)
         raise ModelError(
@@ -56,3 +73,13 @@ def inspect(model: Path, target: str | None, as_json: bool) -> None:
         )
     if as_json:
         output.emit("inspect", content)
+
+
+def _refuse_unless_tflite(facts: ModelFacts) -> None:
+    from edgeopt.errors import InputError
+
+    if facts.format != "tflite":
+        raise InputError(
+            f"--weights counts what a .tflite stores; {facts.path.name} is {facts.format}.",
+            "Convert it first: edgeopt convert --scheme float32.",
+        )

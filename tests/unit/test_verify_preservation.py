@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -207,3 +208,29 @@ def test_a_real_quantized_model_keeps_the_zeros_of_its_own_file(shared: Path) ->
     assert found.passed
     assert len(found.layers) == 10
     assert 0 < found.sparsity < 0.05
+
+
+def test_inspect_shows_the_weights_of_a_file(capsys: pytest.CaptureFixture[str]) -> None:
+    from click.testing import CliRunner
+
+    from edgeopt.cli.inspect import inspect
+    from edgeopt.paths import demo_dir
+
+    model = str(demo_dir() / "fashion.tflite")
+    done = CliRunner().invoke(inspect, [model, "--weights", "--json"], catch_exceptions=False)
+    assert done.exit_code == 0
+    rows = json.loads(done.output or capsys.readouterr().out)["weights"]
+    assert sum(row["weights"] for row in rows) > 20_000
+    assert all(0 < row["distinct_per_channel"] <= row["distinct"] for row in rows)
+
+
+def test_inspect_refuses_to_count_the_weights_of_what_is_no_tflite() -> None:
+    from click.testing import CliRunner
+
+    from edgeopt.cli.inspect import inspect
+    from edgeopt.errors import InputError
+    from edgeopt.paths import demo_dir
+
+    done = CliRunner().invoke(inspect, [str(demo_dir() / "fashion.keras"), "--weights"])
+    assert isinstance(done.exception, InputError)
+    assert "fashion.keras is keras" in done.exception.message
