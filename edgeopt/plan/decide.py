@@ -103,7 +103,7 @@ def make_plan(
         )
         reasons = _why(profile, wish, candidates)
     plan_io = _io(profile, chosen, io)
-    remarks = _remarks(profile, wish, chosen, max_accuracy_drop)
+    remarks = _remarks(profile, wish, chosen, techniques, max_accuracy_drop)
     if plan_io and plan_io != "float32":
         remarks.append(
             f"{plan_io} input and output: {profile.name} takes {_list(profile.io_types)}."
@@ -191,7 +191,13 @@ def _why(profile: HardwareProfile, wish: Wish, candidates: tuple[Candidate, ...]
     return reasons
 
 
-def _remarks(profile: HardwareProfile, wish: Wish, chosen: str, budget: float | None) -> list[str]:
+def _remarks(
+    profile: HardwareProfile,
+    wish: Wish,
+    chosen: str,
+    techniques: tuple[str, ...],
+    budget: float | None,
+) -> list[str]:
     """What a reader must know of the choice, whoever made it."""
     found, note = [], profile.schemes[chosen].note
     if profile.schemes[chosen].slow:
@@ -200,7 +206,12 @@ def _remarks(profile: HardwareProfile, wish: Wish, chosen: str, budget: float | 
         found.append(note)
     if chosen in NEEDS_CALIBRATION and not wish.has_calibration:
         found.append("The training data serves for calibration: there is no --calibration.")
-    if budget is not None and not wish.guarded:
+    if {"prune", "cluster"}.intersection(techniques) and not wish.guarded:
+        found.append(
+            "Nothing guards the accuracy, which pruning and clustering cost some of: give "
+            "--eval-data and --max-accuracy-drop."
+        )
+    elif budget is not None and not wish.guarded:
         found.append("The accuracy budget needs labelled data to be held: give --eval-data.")
     return found
 

@@ -237,3 +237,10 @@ def test_deciding_loads_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]", Path(__file__)
+
+
+def test_pruning_without_a_budget_is_told_to_be_unguarded(keras: ModelFacts) -> None:
+    budget = {"max_accuracy_drop": 0.01, "has_eval_data": True}
+    for wishes, told in (({}, True), (budget, False)):
+        made = plan(keras, "cpu", **BOTH, **wishes, goal="size")
+        assert told == any("Nothing guards" in reason for reason in made.reasons)
