@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from edgeopt.paths import demo_dir
 from edgeopt.pipeline.table import table
 from edgeopt.pipeline.table_spec import CELLS, load_spec
 from edgeopt.progress import Silent
+from edgeopt.report.table import views
 from edgeopt.store import Store
 
 pytestmark = [pytest.mark.slow, pytest.mark.tf]
@@ -32,8 +35,6 @@ SPEC = {name: "published" if name in list(SIZES)[:4] else "published-int16" for 
 def test_each_published_model_builds_converts_and_runs_under_every_scheme(
     tmp_path: Path, name: str
 ) -> None:
-    from dataclasses import replace
-
     spec = load_spec(SPEC[name])
     row = next(row for row in spec.rows if row.name == name)
     small = replace(row, runs=2, slow_runs=1, warmup=1, samples=4)
@@ -50,3 +51,30 @@ def test_each_published_model_builds_converts_and_runs_under_every_scheme(
     for scheme in ("dynamic_int8", "int16x8"):
         assert cells[scheme]["size_bytes"] < 0.32 * cells["float32"]["size_bytes"]
     assert cells["float16"]["size_bytes"] < 0.55 * cells["float32"]["size_bytes"]
+
+
+def test_training_fills_the_columns_of_quantization_aware_trained_models(tmp_path: Path) -> None:
+    pytest.importorskip("tensorflow_model_optimization")
+    samples = demo_dir() / "samples.npz"
+    (tmp_path / "spec.toml").write_text(
+        f"""
+[[model]]
+name = "Demo"
+builder = "{demo_dir() / "fashion.keras"}"
+calibration = "{samples}:x"
+eval_data = "{samples}:x,y"
+train_data = "{samples}:x,y"
+preprocess = "scale=1/255"
+schemes = ["float32", "int8"]
+qat = true
+epochs = 1
+runs = 5
+"""
+    )
+    document = table(load_spec(str(tmp_path / "spec.toml")), tmp_path, Store(), Silent())
+    cells = document["rows"][0]["cells"]
+    assert cells["qat"]["accuracy"]["optimized"] > 0.7
+    assert cells["qat"]["latency"]["median_ns"] > 0
+    assert cells["qat"]["sha256"] != cells["int8"]["sha256"]
+    ours = views(document)[0].lines[0]
+    assert "not run" not in ours and "not measured" not in ours
