@@ -138,7 +138,7 @@ def _by_name(all_weights: tuple[Weights, ...]) -> dict[str, Weights]:
     found: dict[str, Weights] = {}
     twice = set()
     for weights in all_weights:
-        name = weights.layer
+        name = weights.result
         if name in found:
             twice.add(name)
         found[name] = weights

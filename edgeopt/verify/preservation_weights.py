@@ -49,12 +49,14 @@ _CHUNK = 1 << 22  # elements that are sorted at a time
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Weights:
-    """One constant kernel. `codes` is (channels, weights per channel), `zero` the code of zero, one
-    for all or of the same shape. `names` are all names that the file knows the layer by. `ordered`
-    is False where the file leaves zeros out, so that positions are not known.
+    """One constant kernel. `layer` is for people, `result` names what it computes, `names` are all
+    that the file knows it by. `codes` is (channels, weights per channel), `zero` the code of zero,
+    one for all or of the same shape. `ordered` is False where the file leaves zeros out, so that
+    positions are not known.
     """
 
     layer: str
+    result: str
     op: str
     names: tuple[str, ...]
     codes: NDArray[Any]
@@ -149,9 +151,11 @@ def _read(
     for move in moves:
         codes, zero = _moved(codes, move), zero if zero.ndim == 0 else _moved(zero, move)
     output = operator.outputs[0].name if operator.outputs else ""
-    first = (output or tensor.name).split(";")[0] or f"{operator.op} #{operator.index}"
+    result = (output or tensor.name).split(";")[0] or f"{operator.op} #{operator.index}"
+    which = "" if alone else f" [{tensor.name.split(';')[0]}]"
     return Weights(
-        layer=first if alone else f"{first} [{tensor.name.split(';')[0]}]",
+        layer=(_layer_of(source.name) or result) + which,
+        result=result + which,
         op=operator.op,
         names=tuple(n for n in (output, tensor.name, source.name) if n),
         codes=_by_channel(codes, axis),
@@ -159,6 +163,11 @@ def _read(
         ordered=not source.sparse,
         identity=id(source.data),
     )
+
+
+def _layer_of(kernel: str) -> str:
+    """`model/conv2d/Conv2D;...` belongs to the layer `model/conv2d`; "" for a numbered name."""
+    return kernel.split(";")[0].rpartition("/")[0]
 
 
 def _by_channel(array: NDArray[Any], axis: int) -> NDArray[Any]:

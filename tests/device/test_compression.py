@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,8 +19,13 @@ from edgeopt.artifact import hash_path
 from edgeopt.device import Device, adb, connect, host_keys
 from edgeopt.device.inventory import DeviceSpec
 from edgeopt.device.packing import UNPACKERS, Packing, UnpackFailed
+from edgeopt.device.run import RunRequest
+from edgeopt.device.runner import host_outputs, run
 from edgeopt.device.workspace import Workspace
 from edgeopt.errors import DeviceError
+from edgeopt.model import read
+from edgeopt.paths import demo_dir
+from edgeopt.progress import Silent
 
 pytestmark = pytest.mark.device
 SIZE = 1_000_000
@@ -195,3 +201,30 @@ def test_an_adb_link_cut_in_the_middle_leaves_only_what_the_next_session_sweeps(
     assert [n for n in files(root) if n.startswith("tmp-")] == []
     space.clean()
     shutil.rmtree(root, ignore_errors=True)
+
+
+def test_a_sparse_model_runs_on_the_board_as_here_and_the_run_says_how_it_was_sent(
+    sshd: Sshd, tmp_path: Path
+) -> None:
+    sparse = tmp_path / "sparse.tflite"
+    content = bytearray((demo_dir() / "fashion.tflite").read_bytes())
+    for tensor in read(demo_dir() / "fashion.tflite").tensors():
+        if tensor.data is not None and tensor.dtype == "float32" and len(tensor.data) > 1000:
+            start = content.find(bytes(tensor.data))
+            values = np.frombuffer(tensor.data, "<f4").copy()
+            values[np.random.default_rng(0).random(values.size) < 0.8] = 0
+            content[start : start + len(tensor.data)] = values.tobytes()
+    sparse.write_bytes(content)
+    image = np.random.default_rng(0).random((1, 28, 28, 1), np.float32)
+    request = RunRequest(
+        model=sparse, sha256=hash_path(sparse), runs=3, warmup=1, inputs=((image,),), timeout_s=60
+    )
+    sshd.trust()
+    with connect(sshd.spec(python=sys.executable)) as device:
+        there, here = run(device, request, Silent()), host_outputs(request)
+        assert there.transfer and there.transfer.compression == "gzip"
+        assert there.sent_bytes == there.transfer.bytes < 0.5 * there.transfer.raw_bytes
+        again = run(device, request, Silent())
+    assert (again.sent_bytes, again.transfer) == (0, None)
+    assert there.outputs and here.outputs
+    assert np.array_equal(there.outputs[0][0], here.outputs[0][0])

@@ -192,6 +192,18 @@ def test_a_layer_with_too_many_clusters_after_training_is_a_loss() -> None:
     assert found.losses == ("dense: training left 9 distinct values, 4 were asked",)
 
 
+def test_a_layer_is_named_by_its_kernel_where_that_has_a_name() -> None:
+    net = Net()
+    data = memoryview(KERNEL.tobytes())
+    named = net.constant("float32", (2, 4), data=data, name="model/dense_1/MatMul;model/x/y")
+    numbered = net.constant("float32", (2, 4), data=data, name="tfl.pseudo_qconst3")
+    x = net.input("float32", (1, 4))
+    net.op("FULLY_CONNECTED", x, named)
+    net.op("FULLY_CONNECTED", x, numbered)
+    first, second = weight_table(net.facts())
+    assert (first.layer, second.layer) == ("model/dense_1", "t4")
+
+
 def test_weights_of_a_type_without_a_known_zero_are_refused() -> None:
     net = Net()
     weights = net.constant("bfloat16", (2, 2), data=memoryview(bytes(8)))
