@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -31,6 +31,7 @@ def tune_summary(content: Mapping[str, Any]) -> RenderableType:
     ]
     if all(row["accuracy"] is None for row in rows):
         parts.append("Accuracy was not measured: give --eval-data.")
+    parts += _chance(rows)
     for row in rows:
         reasons = row["invalid_reasons"] or ([row["error"]["message"]] if row["error"] else [])
         parts += [Text(f"{row['name']}: {reason}", style="red") for reason in reasons]
@@ -38,3 +39,15 @@ def tune_summary(content: Mapping[str, Any]) -> RenderableType:
             parts.append(Text(f"{row['name']} is beaten by {row['beaten_by']}", style="dim"))
     parts += ["", Text(f"models and results: {content['output']}", overflow="fold")]
     return Group(*parts)
+
+
+def _chance(rows: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
+    """How much of an accuracy is chance: what the number of samples leaves open."""
+    errors = [row["standard_error"] for row in rows if row["standard_error"]]
+    if not errors:
+        return []
+    samples = max(row["samples"] or 0 for row in rows)
+    return [
+        f"Accuracy is of {samples} samples, the same for all, with a standard error of up to "
+        f"{max(errors):.4f}: a smaller difference may be chance on other data."
+    ]
