@@ -142,6 +142,8 @@ def _device_line(device: Any) -> str:
     cpu = facts.get("model") or facts.get("cpu") or facts.get("arch") or ""
     runtime = f"{device['runtime']} {device['runtime_version'] or ''}".strip()
     sent = bytes_text(device["sent_bytes"]) + " sent" if device["sent_bytes"] else "nothing sent"
+    if device.get("transfer") and device["transfer"]["compression"]:
+        sent += f" for {bytes_text(device['transfer']['raw_bytes'])} (gzip)"
     line = f"{_plain(device['name'])} ({device['kind']})  [dim]{_plain(cpu)}[/]\n"
     how = f"{_plain(runtime)} on {device['accelerator']}, {device['threads']} thread(s), {sent}"
     return f"{line}[dim]{how}[/]"
