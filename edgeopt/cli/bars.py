@@ -53,6 +53,9 @@ class Bars:
         if self._task is None:
             return
         count = f"{done}/{total} {self._unit}" if total else f"{done} {self._unit}"
+        spent = time.monotonic() - self._began
+        if self._unit == "samples" and done and spent > 1:
+            count += f", {done / spent:.3g}/s"
         self._bars.update(self._task, completed=done, total=total, count=count.strip())
 
     def note(self, text: str) -> None:

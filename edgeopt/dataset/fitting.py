@@ -175,7 +175,8 @@ def _pixels(
         raw = Image.fromarray(np.ascontiguousarray(flat))
         color = color or ("gray" if flat.ndim == 2 else "rgb")
     wanted = steps.color or color or "rgb"
-    image = raw.convert("L" if wanted == "gray" else "RGB")
+    mode = "L" if wanted == "gray" else "RGB"
+    image = raw if raw.mode == mode else raw.convert(mode)
     if steps.crop is not None and steps.crop < 1:
         image = image.crop(_centre(image.width, image.height, steps.crop))
     height, width = steps.resize or size or (image.height, image.width)

@@ -104,18 +104,20 @@ class Preprocess:
 
         if not self.scales_values:
             return array
-        result = array.astype(np.float32)
+        result = array.astype(np.float32)  # a copy of our own
         if self.mean is not None:
-            result = result - self._channels(self.mean, array)
+            result -= self._channels(self.mean, array)
         if self.std is not None:
-            result = result / self._channels(self.std, array)
+            result /= self._channels(self.std, array)
         if self.scale is not None:
-            result = result * np.float32(self.scale)
-        return np.asarray(result, dtype=np.float32)
+            result *= np.float32(self.scale)
+        return result
 
-    def _channels(self, values: tuple[float, ...], array: NDArray[Any]) -> NDArray[Any]:
+    def _channels(self, values: tuple[float, ...], array: NDArray[Any]) -> Any:
         import numpy as np
 
+        if len(values) == 1:
+            return np.float32(values[0])
         if len(values) > 1 and (array.ndim == 0 or array.shape[-1] != len(values)):
             raise InputError(
                 f"--preprocess gives {len(values)} values a channel, but a sample has shape "

@@ -153,8 +153,10 @@ def _open(file: Path) -> Any:
                         f"{file} stores more than 8 bits a channel ({opened.mode}).",
                         "Convert it to an 8-bit image, or give the data as .npz.",
                     )
-                image = ImageOps.exif_transpose(opened)
-                return image.convert("L" if image.mode in ("1", "L") else "RGB")
+                ImageOps.exif_transpose(opened, in_place=True)
+                opened.load()
+                mode = "L" if opened.mode in ("1", "L") else "RGB"
+                return opened if opened.mode == mode else opened.convert(mode)
     except InputError:
         raise
     except (OSError, ValueError, SyntaxError, EOFError, Image.DecompressionBombError, Warning) as e:
