@@ -118,7 +118,16 @@ def _narrowed(
     if schemes:
         rows = [replace(r, schemes=tuple(s for s in r.schemes if s in schemes)) for r in rows]
     kept = tuple(row for row in rows if row.schemes)
-    return replace(spec, rows=kept, target=target or spec.target, device=device or spec.device)
+    target, device = _said("target", target, spec.target), _said("device", device, spec.device)
+    return replace(spec, rows=kept, target=target, device=device)
+
+
+def _said(name: str, given: str | None, spec: str | None) -> str | None:
+    """Flags and environment beat the spec; the spec beats edgeopt.toml."""
+    source = click.get_current_context().get_parameter_source(name)
+    if source is click.core.ParameterSource.DEFAULT_MAP:
+        return spec or given
+    return given or spec
 
 
 def _print(document: dict[str, Any]) -> None:

@@ -22,12 +22,14 @@ from edgeopt.artifact import hash_path
 from edgeopt.dataset import load_dataset
 from edgeopt.errors import DeviceError, EdgeoptError, InputError, ModelError, ResultError, ToolError
 from edgeopt.job import Job
+from edgeopt.paths import config_dir
 from edgeopt.pipeline.converting import versions
 from edgeopt.pipeline.flow import deploy
 from edgeopt.pipeline.table_spec import SLOW, Row, TableSpec
 from edgeopt.progress import Progress
 from edgeopt.report import Report
 from edgeopt.store import Store, publish, scratch
+from edgeopt.target import load_target
 from edgeopt.training import TrainingRequest
 from edgeopt.zoo import build, write_samples
 
@@ -42,9 +44,10 @@ def table(
 ) -> dict[str, Any]:
     """The table's document. A cell that fails is said and does not stop the others.
 
-    Raises the kind of error that the first failed cell had, once all others are done; the document
-    is its `reached`.
+    Raises InputError at once for an unknown target or device, and once all cells are done the kind
+    of error that the first failed one had; the document is its `reached`.
     """
+    _check_place(spec)
     rows = [_RowWork(row, spec, output, store, progress, fresh) for row in spec.rows]
     document: dict[str, Any] = {}
     for number, work in enumerate(rows):
@@ -55,6 +58,16 @@ def table(
     if error := _failure(document):
         raise error
     return document
+
+
+def _check_place(spec: TableSpec) -> None:
+    """Refuse a target or device that there is not, before an hour of conversions."""
+    from edgeopt.device.inventory import resolve
+
+    if spec.target is not None:
+        load_target(spec.target)
+    if spec.device is not None:
+        resolve(spec.device, folders=(Path.cwd(), config_dir()))
 
 
 def _document(spec: TableSpec, rows: list[_RowWork]) -> dict[str, Any]:

@@ -179,6 +179,24 @@ def test_rows_and_schemes_that_are_not_there_are_refused(
     assert "No row" in capsys.readouterr().err
 
 
+def test_the_spec_beats_edgeopt_toml_and_a_flag_beats_the_spec(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from edgeopt.cli import settings
+
+    spec_of(tmp_path, 'target = "no-such-board"\n', ROW)
+    (tmp_path / "edgeopt.toml").write_text('target = "nor-this-one"\n')
+    monkeypatch.chdir(tmp_path)
+    settings._content.cache_clear()
+    try:
+        assert run(["table", "spec.toml", "-o", "out", "--scheme", "int8"]) == 2
+        assert "no-such-board" in capsys.readouterr().err
+        assert run(["table", "spec.toml", "-o", "out", "--scheme", "int8", "--target", "edge"]) == 2
+        assert "no-such-board" not in capsys.readouterr().err
+    finally:
+        settings._content.cache_clear()
+
+
 def test_show_prints_a_shipped_spec_to_copy(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["table", "published", "--show"]) == 0
     assert 'builder = "resnet_v2_101"' in capsys.readouterr().out
