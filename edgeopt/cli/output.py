@@ -59,7 +59,8 @@ class ErrorReporter:
     as_json: bool
 
     def ours(self, error: EdgeoptError) -> int:
-        return self._tell(error.to_json(), error.reached or {})
+        reached = error.reached.to_json() if hasattr(error.reached, "to_json") else error.reached
+        return self._tell(error.to_json(), reached)
 
     def usage(self, error: click.ClickException) -> int:
         command = getattr(getattr(error, "ctx", None), "command_path", "edgeopt")

@@ -17,7 +17,7 @@ from edgeopt.progress import Progress
 from edgeopt.report import Report
 from edgeopt.store import Store, scratch
 
-__all__ = ["Named", "Tried", "job_for", "row", "search", "wanted"]
+__all__ = ["Named", "Once", "Tried", "job_for", "row", "search", "wanted"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,11 +73,11 @@ def search(
     in the way of judging or of finishing the winner end the search at once.
     """
     assert planned.plan is not None and job.max_accuracy_drop is not None
-    ladder, tried = planned.plan.ladder, list[Tried]()
+    ladder, tried = _distinct(planned.plan.ladder, job), list[Tried]()
     sessions: list[Session] = []
-    timing = True
+    timing, once = True, Once(progress)
     for number, candidate in enumerate(ladder, 1):
-        shown = Named(progress, f"{candidate.name} ({number} of {len(ladder)})")
+        shown = Named(once, f"{candidate.name} ({number} of {len(ladder)})")
         session = Session(job_for(job, candidate.spec), store, shown)
         sessions.append(session)
         with scratch(store.root) as folder:
@@ -102,6 +102,15 @@ def job_for(job: Job, spec: Spec) -> Job:
         goal=None,
         max_accuracy_drop=None,
     )
+
+
+def _distinct(ladder: Sequence[Candidate], job: Job) -> list[Candidate]:
+    """Without those that the job's own quality settings make the same as an earlier one."""
+    asked: dict[str, Candidate] = {}
+    for candidate in ladder:
+        own = job_for(job, candidate.spec)
+        asked.setdefault(str((own.scheme, own.training.techniques, own.quality)), candidate)
+    return list(asked.values())
 
 
 def _judge(
@@ -277,20 +286,25 @@ def _line(tried: Tried) -> str:
     return f"{tried.spec.name}: loses {tried.drop:.4f}"
 
 
-class Named:
-    """Progress that says which candidate it is about, and each note once."""
+class Once:
+    """Progress that says each note once, however many candidates it holds for."""
 
-    def __init__(self, progress: Progress, name: str) -> None:
-        self.progress, self.name = progress, name
+    def __init__(self, progress: Progress) -> None:
+        self.stage, self.advance, self._note = progress.stage, progress.advance, progress.note
         self._said: set[str] = set()
-
-    def stage(self, text: str, total: int | None = None, unit: str = "") -> None:
-        self.progress.stage(f"{self.name}: {text}", total, unit)
-
-    def advance(self, done: int, total: int | None = None) -> None:
-        self.progress.advance(done, total)
 
     def note(self, text: str) -> None:
         if text not in self._said:
             self._said.add(text)
-            self.progress.note(text)
+            self._note(text)
+
+
+class Named:
+    """Progress that says at each stage which candidate it is about."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self.name, self._stage = name, progress.stage
+        self.advance, self.note = progress.advance, progress.note
+
+    def stage(self, text: str, total: int | None = None, unit: str = "") -> None:
+        self._stage(f"{self.name}: {text}", total, unit)

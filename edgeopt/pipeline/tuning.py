@@ -15,7 +15,7 @@ from edgeopt.dataset import load_dataset
 from edgeopt.errors import EdgeoptError, InputError, ModelError, ResultError
 from edgeopt.job import Job
 from edgeopt.pipeline import flow
-from edgeopt.pipeline.candidates import Named, Tried, job_for, row
+from edgeopt.pipeline.candidates import Named, Once, Tried, job_for, row
 from edgeopt.pipeline.converting import versions
 from edgeopt.pipeline.destination import device_spec, settle_device
 from edgeopt.pipeline.session import Session, output_folder
@@ -77,6 +77,7 @@ def tune(
     depends on; `fresh` measures all anew. A broken model or an invalid measurement is its row.
     Raises other errors at once, with what was reached; a second call goes on from there.
     """
+    progress = Once(progress)
     work = _prepare(job, specs, store, progress)
     rows: list[dict[str, Any]] = []
     try:

@@ -210,3 +210,13 @@ def test_what_tune_cannot_do_is_exit_2_before_anything_is_measured(
     done = edgeopt("tune", MODEL, *GOOD, *arguments, cwd=folder, environment=environment)
     assert done.returncode == 2 and said in done.stderr
     assert sorted(p.name for p in folder.iterdir()) == ["dim.npz"]
+
+
+@pytest.mark.parametrize("verb", ["plan", "tune"])
+def test_a_refused_plan_is_one_json_document_with_the_error(
+    folder: Path, environment: dict[str, str], verb: str
+) -> None:
+    done = edgeopt(
+        verb, MODEL, "--target", "edgetpu", "--json", cwd=folder, environment=environment
+    )
+    assert "--calibration" in document(done, 2)["error"]["hint"]
