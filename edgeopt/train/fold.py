@@ -34,6 +34,7 @@ class _Pair:
 def fold_batch_norm(model: Any) -> Any:
     """A copy of the flat tf_keras model `model` without the batch normalizations that follow a
     linear convolution or dense layer which nothing else reads; other layers keep their weights.
+    A layer that is called several times keeps its normalization.
 
     With s = gamma / sqrt(variance + epsilon): kernel * s, bias = beta + (bias - mean) * s (Jacob et
     al., arXiv:1712.05877, 3.2). Raises ModelError when the outputs differ beyond rounding.
@@ -52,7 +53,7 @@ def fold_batch_norm(model: Any) -> Any:
         if id(layer) not in made:
             config = layer.get_config()
             if id(layer) in pairs:
-                config["use_bias"] = True
+                config |= {"use_bias": True, **_unbound(config)}
             made[id(layer)] = type(layer).from_config(config)
         return made[id(layer)]  # type: ignore[no-any-return]
 
@@ -66,6 +67,13 @@ def fold_batch_norm(model: Any) -> Any:
             made[id(layer)].set_weights(_folded(pair, weights) if pair else weights)
     _prove(model, folded)
     return folded
+
+
+def _unbound(config: dict[str, Any]) -> dict[str, None]:
+    """Penalties and limits were set for a kernel whose scale the normalization undid."""
+    kinds = ("kernel", "bias", "depthwise", "pointwise")
+    ends = ("_regularizer", "_constraint")
+    return {key: None for key in config if key.startswith(kinds) and key.endswith(ends)}
 
 
 def _one_or_all(tensors: list[Any]) -> Any:

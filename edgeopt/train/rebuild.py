@@ -67,9 +67,19 @@ def load_for_training(source: Path) -> Rebuilt:
     checked = compare(wanted, found, within=HALF if in_half else EXACT)
     return Rebuilt(
         model=model,
-        notes=tuple(builder.notes()),
+        notes=(*_proof(original, weights, checked), *builder.notes()),
         checked={"samples": len(inputs[0]), "weights": weights, "weights_equal": True, **checked},
     )
+
+
+def _proof(original: Original, weights: int, checked: dict[str, float]) -> list[str]:
+    if original.generation == 2:
+        return []
+    return [
+        f"Rebuilt from Keras 3 in tf_keras, which training needs: {weights} arrays of weights are "
+        f"equal, the outputs differ by {checked['largest_difference']:.2g} at most (the largest is "
+        f"{checked['largest_output']:.3g})."
+    ]
 
 
 def _compute_in_float32(original: Original) -> None:

@@ -28,7 +28,10 @@ def copy_weights(pairs: list[tuple[Any, Any]]) -> int:
 
     count = 0
     for original, rebuilt in pairs:
-        given = [np.asarray(value) for value in original.get_weights()]
+        if hasattr(original, "_trainable_weights"):  # tf_keras lists frozen ones in another order
+            given = [variable.numpy() for variable in _variables(original)]
+        else:
+            given = [np.asarray(value) for value in original.get_weights()]
         variables = _variables(rebuilt)
         shapes = [tuple(variable.shape) for variable in variables]
         if [value.shape for value in given] != shapes:
