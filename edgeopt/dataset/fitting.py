@@ -210,13 +210,22 @@ def _shaped(array: NDArray[Any], fit: Fit, where: str) -> NDArray[Any]:
         return np.expand_dims(array, -1)
     hint = "Store the samples in the model's shape, or name other arrays."
     if len(fit.shape) == 3 and array.ndim in (2, 3) and fit.shape[0] > 0 < fit.shape[1]:
-        h, w = fit.shape[:2]
-        hint = f"For images add --preprocess resize={h if h == w else f'{h}x{w}'}."
+        hint = _image_hint(array.shape, fit.shape)
     raise InputError(
         f"{where[0].upper()}{where[1:]} has shape {_text(array.shape)}; the model's input "
         f"{fit.input} takes {_text(fit.shape)}.",
         hint,
     )
+
+
+def _image_hint(have: tuple[int, ...], want: tuple[int, ...]) -> str:
+    """What brings an image of one shape to another: order of axes, channels or size."""
+    if len(have) == 3 and _agrees((have[1], have[2], have[0]), want):
+        return "Store the axes as height, width, channels (numpy.moveaxis)."
+    step = f"resize={want[0] if want[0] == want[1] else f'{want[0]}x{want[1]}'}"
+    if have[:2] == want[:2]:
+        step = f"color={'gray' if want[2] == 1 else 'rgb'}"
+    return f"For images add --preprocess {step}."
 
 
 def _agrees(have: tuple[int, ...], want: tuple[int, ...]) -> bool:

@@ -292,7 +292,8 @@ class Arrays:
             if y.ndim == 0 or len(y) != len(self):
                 raise InputError(
                     f"{self.file} has {len(self)} samples in {self._x[0]!r} but "
-                    f"{len(y) if y.ndim else 1} labels in {label!r}."
+                    f"{len(y) if y.ndim else 1} labels in {label!r}.",
+                    "Store one label a sample, in the order of the samples.",
                 )
 
     def __len__(self) -> int:

@@ -10,6 +10,7 @@ import pytest
 
 from edgeopt.dataset import Preprocess, load_dataset
 from edgeopt.dataset.range_check import advice, suspicion, variants
+from edgeopt.errors import InputError
 from edgeopt.facts import Quantization, Tensor
 from edgeopt.model import read
 from edgeopt.paths import demo_dir
@@ -143,6 +144,27 @@ def test_a_quantized_model_is_told_by_its_own_scale(tmp_path: Path) -> None:
     assert "a few steps" in notes("fractions.npy", "int8", 1.0, -128)
     assert "a few steps" in notes("fractions.npy", "uint8", 1.0, 0)
     assert notes("fractions.npy", "int8", 1 / 255, -128) == ""
+
+
+@pytest.mark.parametrize(
+    ("stored", "wanted", "hint"),
+    [
+        ((14, 14, 1), (1, 28, 28, 1), "resize=28"),
+        ((28, 28, 3), (1, 28, 28, 1), "color=gray"),
+        ((28, 28, 2), (1, 28, 28, 3), "color=rgb"),
+        ((3, 28, 28), (1, 28, 28, 3), "height, width, channels"),
+    ],
+    ids=str,
+)
+def test_a_shape_that_does_not_fit_is_refused_with_what_was_expected_and_what_helps(
+    tmp_path: Path, stored: tuple[int, ...], wanted: tuple[int, ...], hint: str
+) -> None:
+    np.save(tmp_path / "x.npy", np.zeros((4, *stored), np.float32))
+    tensor = Tensor(index=0, name="x", dtype="float32", shape=wanted)
+    expected = "x".join(map(str, wanted[1:]))
+    with pytest.raises(InputError, match=f"takes {expected}") as caught:
+        load_dataset(str(tmp_path / "x.npy")).match((tensor,))
+    assert hint in caught.value.hint
 
 
 def test_only_float_models_with_one_input_are_asked(demo: Path) -> None:
