@@ -13,7 +13,7 @@ from edgeopt.training import TrainingRequest
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Wrapped", "choose", "kernels", "plain_weights", "wrap"]
+__all__ = ["Wrapped", "choose", "kernels", "plain_weights", "untouched", "wrap"]
 
 # The weight that a technique changes, by the class of the layer.
 _KERNELS = {
@@ -85,6 +85,12 @@ def choose(model: Any, technique: str, patterns: tuple[str, ...]) -> list[str]:
         else f"{technique} leaves depthwise layers alone unless --layers names them.",
         f"The model has {', '.join(known)}.",
     )
+
+
+def untouched(model: Any, chosen: list[str]) -> list[str]:
+    """The layers outside `chosen` that hold a tenth of the model's parameters or more."""
+    sizes = {layer.name: layer.count_params() for layer in model.layers}
+    return [n for n, size in sizes.items() if n not in chosen and size >= 0.1 * sum(sizes.values())]
 
 
 def wrap(
@@ -222,6 +228,8 @@ def _quantized(model: Any, patterns: tuple[str, ...], tensorwise: frozenset[str]
             continue
         if type(layer).__name__ not in _WRAPPERS:
             kernel_of[name] = getattr(layer, attributes[name])
+        elif type(layer.quantize_config).__name__ == "OutputOnlyConfig":  # left out itself
+            kernel_of[name] = getattr(layer.layer, attributes[name])
         else:
             kernel_of[name] = _round_kernel(layer, attributes[name], name in tensorwise)
     return Wrapped(made, kernel_of, tuple(left_out), ranges)

@@ -14,8 +14,8 @@ from edgeopt.train import kept
 from edgeopt.train.checkpoint import load_state, save_state
 from edgeopt.train.loop import Data, Judgement, Loop, answers, judge
 from edgeopt.train.objective import Objective, logits_model, objective_for
-from edgeopt.train.schedule import schedule_for, split
-from edgeopt.train.techniques import Wrapped, choose, plain_weights, wrap
+from edgeopt.train.schedule import Schedule, schedule_for, split
+from edgeopt.train.techniques import Wrapped, choose, plain_weights, untouched, wrap
 from edgeopt.training import TrainingRequest
 
 if TYPE_CHECKING:
@@ -122,27 +122,13 @@ class Trainer:
         self.model = fold_batch_norm(self.model)
 
     def _technique(self, technique: str, index: int, chosen: list[str], stored: Any) -> Messages:
-        import tensorflow as tf
-
         schedule = schedule_for(technique, len(self.data.train), self.request)
         if stored:
             self._restore(stored)
         phase = _Phase(technique, index, chosen, self.model.get_weights())
-        tf.keras.utils.set_random_seed(self.request.seed)  # of the first centroids
         plain, _ = logits_model(self.model)
-        wrapped = wrap(
-            technique,
-            plain,
-            chosen,
-            self.request,
-            schedule,
-            sparse="prune" in self.request.techniques,
-            tensorwise=frozenset(self._layers_of("cluster")),
-        )
-        if wrapped.left_out:
-            named = ", ".join(wrapped.left_out)
-            yield {"note": f"Training without rounding in {named}: tfmot does not know these."}
-        self._freeze_normalization(technique, wrapped)
+        wrapped = self._wrapped(technique, plain, chosen, schedule)
+        yield from self._untrained(technique, plain, chosen, wrapped)
         loop = Loop(
             wrapped,
             schedule,
@@ -159,6 +145,36 @@ class Trainer:
         yield {"stage": _TITLES[technique], "total": schedule.total, "unit": "batches"}
         yield from self._epochs(phase, loop, plain)
         yield from self._end(phase)
+
+    def _wrapped(
+        self, technique: str, plain: Any, chosen: list[str], schedule: Schedule
+    ) -> Wrapped:
+        import tensorflow as tf
+
+        tf.keras.utils.set_random_seed(self.request.seed)  # of the first centroids
+        made = wrap(
+            technique,
+            plain,
+            chosen,
+            self.request,
+            schedule,
+            sparse="prune" in self.request.techniques,
+            tensorwise=frozenset(self._layers_of("cluster")),
+        )
+        self._freeze_normalization(technique, made)
+        return made
+
+    def _untrained(
+        self, technique: str, plain: Any, chosen: list[str], wrapped: Wrapped
+    ) -> Messages:
+        """Notes on layers that stay as they are without having been asked to."""
+        title = _TITLES[technique]
+        large = untouched(plain, chosen) if technique != "qat" else []
+        if large and not self.request.layers:
+            yield {"note": f"{title} leaves these large layers alone: {', '.join(large)}."}
+        if wrapped.left_out:
+            named = ", ".join(wrapped.left_out)
+            yield {"note": f"{title} goes without rounding in {named}: tfmot does not know these."}
 
     def _freeze_normalization(self, technique: str, wrapped: Wrapped) -> None:
         """Batch statistics follow the data only while pruning, and only where there is enough."""
