@@ -43,11 +43,14 @@ class QualityRequest:
                 )
 
     @property
+    def unimproved(self) -> bool:
+        """True when minimum and maximum is all that ranges, channels and biases get."""
+        return (self.ranges, self.equalization, self.bias_correction) == ("minmax", "off", "off")
+
+    @property
     def plain(self) -> bool:
         """True when nothing beyond minimum and maximum is wanted."""
-        return (self.ranges, self.equalization, self.bias_correction, self.fallback) == (
-            "minmax", "off", "off", "none",
-        )  # fmt: skip
+        return self.unimproved and self.fallback == "none"
 
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}

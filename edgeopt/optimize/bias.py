@@ -8,7 +8,7 @@ each layer was seen to be worse.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.facts import Operator, Tensor
@@ -31,11 +31,13 @@ def correct_biases(
     *,
     per_channel: bool = True,
     dense_per_tensor: bool = False,
+    keep: Sequence[str] = (),
 ) -> tuple[bytes, int]:
     """The float model whose biases make up for int8 weights, and how many layers changed.
 
     Dense layers and convolutions without a bias get one: all runtimes take it. Layers whose input
-    was not measured, or whose weights are shared, stay.
+    was not measured, or whose weights are shared, stay. `keep` is the request's: it makes scales
+    coarser.
     """
     import numpy as np
 
@@ -48,15 +50,17 @@ def correct_biases(
     model, changed = unpack(data), 0
     for op in contents.subgraphs[0].operators:
         grained = per_channel and not (dense_per_tensor and op.op == "FULLY_CONNECTED")
-        shift = _shift(op, activations, grained)
+        shift = _shift(op, activations, grained, keep)
         if shift is not None and np.isfinite(shift).all() and shift.any():
             changed += _move_bias(model, op, -shift)
     return (pack(model), changed) if changed else (data, 0)
 
 
-def rounded(weights: NDArray[Any], axis: int | None) -> NDArray[Any]:
+def rounded(weights: NDArray[Any], axis: int | None, *, keep: Sequence[str] = ()) -> NDArray[Any]:
     """The weights after symmetric int8 quantization, with a scale for each place on `axis`."""
     import numpy as np
+
+    from edgeopt.optimize.coarse_scales import coarser
 
     size = np.abs(weights)
     if axis is None:
@@ -65,12 +69,14 @@ def rounded(weights: NDArray[Any], axis: int | None) -> NDArray[Any]:
         others = tuple(i for i in range(weights.ndim) if i != axis % weights.ndim)
         scale = size.max(axis=others, keepdims=True)
     scale = np.where(scale > 0, scale, 1.0) / _STEPS
+    if keep and axis is not None and scale.size > 1:
+        scale = coarser(weights, scale, clustered="clusters" in keep)
     made: NDArray[Any] = np.clip(np.rint(weights / scale), -_STEPS, _STEPS) * scale
     return made
 
 
 def _shift(
-    op: Operator, activations: Mapping[str, Activation], grained: bool
+    op: Operator, activations: Mapping[str, Activation], grained: bool, keep: Sequence[str]
 ) -> NDArray[Any] | None:
     """The mean error of each output channel, None for an operation that is not corrected."""
     import numpy as np
@@ -84,7 +90,7 @@ def _shift(
     values = floats(weights).astype(np.float64)
     depthwise = op.op == "DEPTHWISE_CONV_2D"
     axis = (values.ndim - 1 if depthwise else 0) if grained else None
-    error = rounded(values, axis) - values
+    error = rounded(values, axis, keep=keep) - values
     if op.op != "FULLY_CONNECTED":
         rows, columns = taps(op, source, values.shape[1:3])
         error = (error * rows[:, None, None] * columns[:, None]).sum(axis=(1, 2))

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt.child import Child, ChildDied
 from edgeopt.errors import InputError, ModelError
-from edgeopt.optimize.statistics import held_out
+from edgeopt.optimize.statistics import FEWEST, held_out
 from edgeopt.progress import Progress
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ Range = tuple[list[float], list[float]]
 class Ranges:
     """Tensor name to ([minimum], [maximum]) in real units, and how they were measured.
 
-    `kept` are the samples held out, when statistics were asked for."""
+    `kept` are the samples held out, when statistics were asked for (all where they are few)."""
 
     ranges: Mapping[str, Range]
     samples: int
@@ -247,7 +247,8 @@ class _Feed:
             self.varied = content != self.first
 
     def _hold(self, sample: tuple[NDArray[Any], ...], number: int) -> None:
-        if self.keep and self.kept_bytes < _KEPT_BYTES and held_out(number, self.total):
+        held = held_out(number, self.total) or self.total < FEWEST
+        if self.keep and held and self.kept_bytes < _KEPT_BYTES:
             self.kept.append(sample)
             self.kept_bytes += sum(array.nbytes for array in sample)
 

@@ -16,7 +16,7 @@ from typing import Any, Protocol
 from edgeopt.child import serve
 from edgeopt.optimize.statistics_watch import Detailed
 
-__all__ = ["main"]
+__all__ = ["batched", "main"]
 
 
 class _Watch(Protocol):
@@ -163,12 +163,12 @@ class _Worker:
         count = len(chunk[0])
         for index in range(count):
             pairs = zip(self.batches, chunk, strict=True)
-            arrays = [_batched(array[index], batch) for batch, array in pairs]
+            arrays = [batched(array[index], batch) for batch, array in pairs]
             watch.see(arrays, first + index)
         return {"done": count, "seconds": time.perf_counter() - began}
 
 
-def _batched(sample: Any, batch: int | None) -> Any:
+def batched(sample: Any, batch: int | None) -> Any:
     """The sample as a static batch of itself; an input without any axis takes it as it is."""
     import numpy as np
 

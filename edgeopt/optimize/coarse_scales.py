@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["coarsen"]
+__all__ = ["coarsen", "coarser"]
 
 _INT8, _FLOAT32 = 9, 0  # TensorType
 _BIASES = {2: "<i4", 4: "<i8"}  # INT32, INT64
@@ -48,7 +48,7 @@ def coarsen(floats: bytes, quantized: bytes, *, clustered: bool) -> bytes:
                 continue
             kernel = np.frombuffer(bytes(data), "<f4").reshape([int(n) for n in weights.shape])
             old = np.asarray(weights.quantization.scale, np.float64)
-            new = _scales(kernel, old, clustered)
+            new = coarser(kernel, old, clustered)
             _round(model, weights, kernel, new)
             if len(inputs) > 2 and inputs[2] >= 0:
                 _rescale(model, graph.tensors[inputs[2]], old, new, users)
@@ -77,7 +77,8 @@ def _applies(weights: Any, source: Any, data: Any, users: dict[int, int]) -> boo
     return source.type == _FLOAT32 and list(source.shape) == list(weights.shape)
 
 
-def _scales(kernel: NDArray[Any], old: NDArray[Any], clustered: bool) -> NDArray[Any]:
+def coarser(kernel: NDArray[Any], old: NDArray[Any], clustered: bool) -> NDArray[Any]:
+    """The scales that `coarsen` gives weights whose channels have the scales `old`."""
     import numpy as np
 
     distinct = np.unique(kernel).size

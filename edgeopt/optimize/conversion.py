@@ -20,8 +20,8 @@ from edgeopt.optimize.recipes import ConversionRequest
 from edgeopt.progress import Progress
 
 if TYPE_CHECKING:
-    from edgeopt.optimize.calibration import Ranges
     from edgeopt.optimize.fallback import Fallback
+    from edgeopt.optimize.quantizer import Quantized
 
 __all__ = ["Conversion", "convert", "quantize"]
 
@@ -35,7 +35,8 @@ class Conversion:
     """`engine` is "litert-quantizer", "tflite-converter" or "copy". `calibration` has samples,
     seconds and processes, None where nothing was calibrated. `layer_errors` is
     `LayerErrors.to_json()`, None where it was not measured; `fallback` is `Fallback.to_json()`,
-    None where none was asked for."""
+    None where none was asked for. `quality` says which ways to quantize were tried, their losses,
+    the chosen one and why; None where nothing beyond plain was wanted."""
 
     path: Path
     engine: str
@@ -44,6 +45,7 @@ class Conversion:
     calibration: dict[str, Any] | None = None
     layer_errors: dict[str, Any] | None = None
     fallback: dict[str, Any] | None = None
+    quality: dict[str, Any] | None = None
     versions: dict[str, str] = field(default_factory=dict)
 
 
@@ -76,6 +78,7 @@ def convert(
         calibration=done.calibration,
         layer_errors=done.layer_errors,
         fallback=done.fallback,
+        quality=done.quality,
         versions={**made.versions, **done.versions},
     )
 
@@ -128,6 +131,7 @@ def quantize(
         calibration=job.calibration,
         layer_errors=errors,
         fallback=job.fallback.to_json() if job.fallback else None,
+        quality=job.quality(engine),
         versions={**installed("litert-quantizer", "ai-edge-litert"), **job.versions},
     )
 
@@ -142,7 +146,7 @@ class _Job:
     dataset: Dataset | None
     progress: Progress
     source: Path | None
-    measured: Ranges | None = None
+    made: Quantized | None = None
     notes: list[str] = field(default_factory=list)
     calibration: dict[str, Any] | None = None
     fallback: Fallback | None = None
@@ -159,8 +163,7 @@ class _Job:
             return "copy"
         why, cause = self._with_litert()
         if not why:
-            if measured := self.measured:
-                self._fall_back(measured)
+            self._fall_back()
             return "litert-quantizer"
         if self.request.falls_back:
             raise ModelError(
@@ -178,22 +181,25 @@ class _Job:
         from edgeopt.optimize.quantizer import quantize_file
 
         try:
-            measured = quantize_file(
+            made = quantize_file(
                 self.float_path,
                 self.request,
                 self.result,
                 dataset=self.dataset,
                 progress=self.progress,
+                good=lambda: not self._unfinished(),
             )
         except ModelError as error:
             if "exception" not in error.details:
                 raise  # the model or the data, not the quantizer
             return error.message, error
-        self.measured = measured
-        if measured is not None:
-            self.calibration = measured.to_json()
-            self.notes += measured.notes
+        self.made = made
+        if made.measured is not None:
+            self.calibration = made.measured.to_json()
+            self.notes += made.measured.notes
         left = self._unfinished()
+        if not left:
+            self.notes += made.notes
         return (f"the LiteRT quantizer leaves {_named(left)} in float" if left else ""), None
 
     def _unfinished(self) -> list[Operator]:
@@ -279,16 +285,28 @@ class _Job:
         except ModelError as error:
             raise _unloadable(error, self.request, self.result) from error
 
-    def _fall_back(self, measured: Ranges) -> None:
+    def _fall_back(self) -> None:
         """Replace the result by one whose worst layers are not int8, where that was asked for."""
         from edgeopt.optimize.fallback import replace_worst
 
+        made = self.made
         if not self.request.falls_back or self.dataset is None:
             return
+        if made is None or made.measured is None:
+            return
         self.fallback = replace_worst(
-            self.float_path, self.request, self.result, measured, self.dataset, self.progress
+            made.model, self.request, self.result, made.measured, self.dataset, self.progress
         )
         self.notes.append(self.fallback.note)
+
+    def quality(self, engine: str) -> dict[str, Any] | None:
+        from edgeopt.optimize.selection import plain_quality
+
+        if engine == "litert-quantizer":
+            return self.made.quality if self.made else None
+        if not self.request.calibrated or self.request.quality.unimproved:
+            return None
+        return plain_quality("TensorFlow's converter measures ranges itself")
 
     def layer_errors(self) -> dict[str, Any] | None:
         """What each operation costs. The model is good without knowing: a failure is noted."""
@@ -298,7 +316,7 @@ class _Job:
             return None
         try:
             found = layer_errors(
-                self.float_path,
+                self.made.reference if self.made else self.float_path,
                 self.result,
                 self.dataset,
                 progress=self.progress,

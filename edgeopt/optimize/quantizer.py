@@ -2,19 +2,35 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from edgeopt.child import Child, ChildDied
 from edgeopt.dataset import Dataset
 from edgeopt.errors import ModelError
 from edgeopt.optimize.calibration import Ranges, calibrate
 from edgeopt.optimize.recipes import ConversionRequest
+from edgeopt.optimize.selection import plain_quality
 from edgeopt.progress import Progress
 
-__all__ = ["quantize_file", "requantize"]
+__all__ = ["Quantized", "quantize_file", "requantize"]
 
 _WORKER = "edgeopt.optimize.quantizer_worker"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantized:
+    """`measured` has the ranges that `model` was quantized with, None where none were needed.
+    `reference` is the float model whose tensors the quantized ones should equal: the given one,
+    or an equalized one. `quality` says what was tried, None where nothing beyond plain was."""
+
+    model: Path
+    reference: Path
+    measured: Ranges | None = None
+    quality: dict[str, Any] | None = None
+    notes: tuple[str, ...] = ()
 
 
 def quantize_file(
@@ -24,24 +40,79 @@ def quantize_file(
     *,
     dataset: Dataset | None,
     progress: Progress,
-) -> Ranges | None:
-    """Write `float_path` in the request's scheme to `result`; the ranges that were measured.
+    good: Callable[[], bool] = lambda: True,
+) -> Quantized:
+    """Write `float_path` in the request's scheme to `result`, whose folder takes what lies between.
 
-    Raises ModelError with the quantizer's reason when it cannot.
+    Where plain int8 is not `good` (it holds float parts), nothing better is tried. Raises
+    ModelError with the quantizer's reason when it cannot.
     """
     if dataset is None or not request.calibrated:
         _run(float_path, request, result, None, progress)
-        return None
-    measured = _measure(float_path, request, dataset, progress, every_tensor=False)
+        return Quantized(model=float_path, reference=float_path)
     try:
-        _run(float_path, request, result, measured, progress)
+        return _calibrated(float_path, request, result, dataset, progress, good)
     except ModelError as error:
         if "QSV" not in error.message and "min/max" not in error.message:
             raise
-        # The profiler sees no tensors inside control flow: watch every tensor instead.
-        measured = _measure(float_path, request, dataset, progress, every_tensor=True)
+    # The profiler sees no tensors inside control flow: watch every tensor instead.
+    measured = _measure(float_path, request, dataset, progress, every_tensor=True)
+    _run(float_path, request, result, measured, progress)
+    return _only_plain(float_path, request, measured, "it has control flow")
+
+
+def _calibrated(
+    float_path: Path,
+    request: ConversionRequest,
+    result: Path,
+    dataset: Dataset,
+    progress: Progress,
+    good: Callable[[], bool],
+) -> Quantized:
+    from edgeopt.model import read
+    from edgeopt.optimize.checks import open_inputs
+    from edgeopt.optimize.selection_run import improve
+
+    facts = read(float_path)
+    why_not = "its inputs have open sides" if open_inputs(facts) else ""
+    why_not = "it has control flow" if len(facts.subgraphs) > 1 else why_not
+    if request.quality.unimproved or why_not:
+        measured = _measure(float_path, request, dataset, progress, every_tensor=False)
         _run(float_path, request, result, measured, progress)
-    return measured
+        return _only_plain(float_path, request, measured, why_not)
+    seen = result.with_name("statistics")
+    seen.mkdir()
+    measured = _measure(float_path, request, dataset, progress, statistics=seen)
+
+    def job(model: Path, output: Path, ranges: Mapping[str, Any]) -> dict[str, Any]:
+        return _job(model, request, output, ranges)
+
+    progress.stage(f"Quantizing to {request.scheme}")
+    files = sorted(seen.iterdir())
+    better = improve(
+        float_path, request, result, measured, files, job=job, good=good, progress=progress
+    )
+    measured = replace(measured, kept=())
+    if better is None:
+        return Quantized(model=float_path, reference=float_path, measured=measured)
+    return Quantized(
+        model=better.model,
+        reference=better.reference,
+        measured=replace(measured, ranges=better.ranges),
+        quality=better.quality,
+        notes=better.notes,
+    )
+
+
+def _only_plain(
+    float_path: Path, request: ConversionRequest, measured: Ranges, why: str
+) -> Quantized:
+    """Says so where more was asked for."""
+    plain = Quantized(model=float_path, reference=float_path, measured=measured)
+    if request.quality.unimproved:
+        return plain
+    note = f"Ranges are plain minimum and maximum, nothing was equalized or corrected: {why}."
+    return replace(plain, quality=plain_quality(why), notes=(note,))
 
 
 def requantize(
@@ -64,7 +135,8 @@ def _measure(
     dataset: Dataset,
     progress: Progress,
     *,
-    every_tensor: bool,
+    every_tensor: bool = False,
+    statistics: Path | None = None,
 ) -> Ranges:
     return calibrate(
         float_path,
@@ -73,6 +145,7 @@ def _measure(
         processes=request.processes,
         progress=progress,
         every_tensor=every_tensor,
+        statistics=statistics,
     )
 
 
@@ -86,17 +159,7 @@ def _run(
 ) -> None:
     rest = f", {len(layers)} of its layers to {request.quality.fallback}" if layers else ""
     progress.stage(f"Quantizing to {request.scheme}{rest}")
-    job = {
-        "model": str(float_path),
-        "output": str(result),
-        "scheme": request.scheme,
-        "per_channel": request.per_channel,
-        "legacy_ops": request.legacy_ops,
-        "ranges": dict(measured.ranges) if measured else {},
-        "fallback": request.quality.fallback,
-        "keep": list(request.keep),
-        "fallback_layers": list(layers),
-    }
+    job = _job(float_path, request, result, measured.ranges if measured else {}, layers)
     with Child(_WORKER) as child:
         try:
             child.send(job)
@@ -105,3 +168,24 @@ def _run(
             raise ModelError(
                 f"The LiteRT quantizer crashed on {float_path.name}.", details={"log": str(error)}
             ) from error
+
+
+def _job(
+    model: Path,
+    request: ConversionRequest,
+    output: Path,
+    ranges: Mapping[str, Any],
+    layers: Sequence[str] = (),
+) -> dict[str, Any]:
+    """What `quantizer_worker.quantize` takes."""
+    return {
+        "model": str(model),
+        "output": str(output),
+        "scheme": request.scheme,
+        "per_channel": request.per_channel,
+        "legacy_ops": request.legacy_ops,
+        "ranges": dict(ranges),
+        "fallback": request.quality.fallback,
+        "keep": list(request.keep),
+        "fallback_layers": list(layers),
+    }

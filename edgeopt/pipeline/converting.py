@@ -103,6 +103,7 @@ def quantize(session: Session) -> None:
             "calibration": made.calibration,
             "layer_errors": made.layer_errors,
             "fallback": made.fallback,
+            "quality": made.quality,
             "versions": made.versions,
         }
 

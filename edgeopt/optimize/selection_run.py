@@ -1,0 +1,363 @@
+"""Try the candidates of `selection` in processes, and build the one that is chosen."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from dataclasses import dataclass, field, replace
+from math import prod
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeopt.child import Child, ChildDied
+from edgeopt.errors import ModelError
+from edgeopt.optimize.calibration import Ranges, processes_for
+from edgeopt.optimize.recipes import ConversionRequest
+from edgeopt.optimize.selection import PLAIN, Candidate, Trial, candidates, choose, settled
+from edgeopt.optimize.statistics import Statistics, load
+from edgeopt.progress import Progress
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgeopt.facts import Operator
+    from edgeopt.optimize.equalize import Equalized
+    from edgeopt.optimize.statistics import Activation
+
+__all__ = ["Improved", "Jobs", "improve"]
+
+_WORKER = "edgeopt.optimize.selection_worker"
+_CHILDREN = 4  # each holds the quantizer and two models
+_APART = 1e-3  # of the largest answer: float32 sums in another order differ by less
+_WORK = 40e9  # multiplications that a candidate is worth, and how many of int16's cost as much
+_SLOWER = 35  # TOOLCHAIN: reference kernels of int16x8 against int8
+_FEWEST_TRIED, _MOST_TRIED = 8, 100
+
+Jobs = Callable[[Path, Path, Mapping[str, Any]], dict[str, Any]]  # model, output, ranges
+
+
+@dataclass(frozen=True, kw_only=True)
+class Improved:
+    """`ranges` are those that `model` was quantized with: the float model with its channels
+    equalized and its biases corrected. `reference` is the same without correction, whose tensors
+    are what the quantized ones should be."""
+
+    ranges: dict[str, tuple[list[float], list[float]]]
+    model: Path
+    reference: Path
+    quality: dict[str, Any]
+    notes: tuple[str, ...] = ()
+
+
+def improve(
+    float_path: Path,
+    request: ConversionRequest,
+    result: Path,
+    measured: Ranges,
+    statistics: Sequence[Path],
+    *,
+    job: Jobs,
+    good: Callable[[], bool],
+    progress: Progress,
+) -> Improved | None:
+    """Quantize to `result` in the way that loses least; the models between stay beside it.
+
+    `statistics` are the files that `calibrate` left, `job` makes the quantizer's job. None when
+    plain int8 is not `good`: then nothing else would be, and `result` holds that. Raises ModelError
+    with the quantizer's reason when it cannot even do plain int8.
+    """
+    began = time.perf_counter()
+    tried = candidates(request.quality, scheme=request.scheme, keep=request.keep)
+    whole = _Bench(float_path, request, load(statistics, measured.samples, fitted=False), "whole")
+    alone = settled(tried, measured.samples)
+    run = _Run(whole, result, job, _chosen_samples(measured.kept, float_path, request.scheme))
+    with ExitStack() as stack:
+        wanted = processes_for(len(tried), request.processes)
+        run.children = [stack.enter_context(Child(_WORKER)) for _ in range(min(wanted, _CHILDREN))]
+        run.quantize(PLAIN, whole, result)
+        if not good():
+            return None
+        run.hold(1 if alone else len(run.children))
+        if alone:
+            few = len(tried) > 1
+            why = (
+                f"only {measured.samples} samples, too few to hold some out"
+                if few
+                else "as asked for"
+            )
+            chosen, trials = run.last_check(tried[0]), []
+        else:
+            fitted = load(statistics, measured.samples, fitted=True)
+            trials = run.try_all(tried, _Bench(float_path, request, fitted, "fitted"), progress)
+            chosen = run.last_check(choose(trials).candidate)
+            why = _why(chosen, trials)
+        if chosen != PLAIN:
+            run.quantize(chosen, whole, result)
+    return run.outcome(chosen, trials, why, time.perf_counter() - began)
+
+
+@dataclass
+class _Bench:
+    """The float model changed as candidates want it, from one set of statistics."""
+
+    float_path: Path
+    request: ConversionRequest
+    statistics: Statistics
+    label: str
+    evened: Equalized | None = None
+    looked: bool = False
+    corrected: int = 0
+    made: dict[tuple[bool, bool], Path] = field(default_factory=dict)
+
+    @property
+    def grain(self) -> dict[str, Any]:
+        return {
+            "per_channel": self.request.per_channel,
+            "dense_per_tensor": self.request.legacy_ops,
+        }
+
+    def equalized(self) -> Equalized | None:
+        from edgeopt.optimize.equalize import equalize
+
+        if not self.looked:
+            self.looked = True
+            data = self.float_path.read_bytes()
+            self.evened = equalize(data, self.statistics.tensors, **self.grain)
+        return self.evened
+
+    def activations(self, candidate: Candidate) -> dict[str, Activation]:
+        factors = evened.factors if candidate.equalization and (evened := self.evened) else {}
+        return {
+            name: seen.scaled(factors[name]) if name in factors else seen
+            for name, seen in self.statistics.tensors.items()
+        }
+
+    def model(self, candidate: Candidate, folder: Path) -> Path:
+        """The float .tflite to quantize, made once for each kind."""
+        from edgeopt.optimize.bias import correct_biases
+
+        kind = (candidate.equalization, candidate.bias_correction)
+        if kind == (False, False):
+            return self.float_path
+        if kind not in self.made:
+            evened = self.equalized() if candidate.equalization else None
+            data = evened.model if evened else self.float_path.read_bytes()
+            if candidate.bias_correction:
+                data, self.corrected = correct_biases(
+                    data, self.activations(candidate), keep=self.request.keep, **self.grain
+                )
+            name = f"{self.label}{'_equalized' * kind[0]}{'_corrected' * kind[1]}.tflite"
+            self.made[kind] = folder / name
+            self.made[kind].write_bytes(data)
+        return self.made[kind]
+
+    def ranges(self, candidate: Candidate) -> dict[str, tuple[list[float], list[float]]]:
+        from edgeopt.optimize.ranges import estimated
+
+        bits = 16 if self.request.scheme == "int16x8" else 8
+        exact = _exact(self.float_path)
+        return estimated(self.activations(candidate), candidate.ranges, exact=exact, bits=bits)
+
+
+def _exact(float_path: Path) -> frozenset[str]:
+    """The model's inputs, outputs, and what a softmax reads."""
+    from edgeopt.model.tflite import parse
+
+    graph = parse(float_path.read_bytes()).subgraphs[0]
+    read = [op.inputs[0] for op in graph.operators if op.op in ("SOFTMAX", "LOG_SOFTMAX")]
+    return frozenset(t.name for t in (*graph.inputs, *graph.outputs, *read) if t is not None)
+
+
+@dataclass
+class _Run:
+    """The processes that try, and what they found."""
+
+    whole: _Bench
+    result: Path
+    job: Jobs
+    samples: Sequence[tuple[NDArray[Any], ...]]
+    children: list[Child] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    dropped: list[str] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        return self.result.parent
+
+    def quantize(self, candidate: Candidate, bench: _Bench, output: Path) -> None:
+        _ask(self.children[0], self.trial_job(candidate, bench, output))
+
+    def trial_job(self, candidate: Candidate, bench: _Bench, output: Path) -> dict[str, Any]:
+        model = bench.model(candidate, self.folder)
+        return {"do": "try", "job": self.job(model, output, bench.ranges(candidate))}
+
+    def hold(self, count: int) -> None:
+        import numpy as np
+
+        arrays = [np.stack(each) for each in zip(*self.samples, strict=True)]
+        message = {"do": "hold", "model": str(self.whole.float_path)}
+        for child in self.children[:count]:
+            _send(child, message, arrays)
+        for child in self.children[:count]:
+            _answer(child)
+
+    def preserved(self, bench: _Bench) -> bool:
+        """Whether equalizing changed something, and not the function; why not is noted."""
+        even = Candidate(equalization=True)
+        if bench.equalized() is None:
+            self.dropped.append("equalization: no channels may or need be scaled")
+            return False
+        path = bench.model(even, self.folder)
+        apart = float(_ask(self.children[0], {"do": "compare", "model": str(path)})["apart"])
+        if apart > _APART:
+            self.dropped.append(f"equalization: answers differ by {apart:.2g} of the largest")
+        return apart <= _APART
+
+    def last_check(self, candidate: Candidate) -> Candidate:
+        """The candidate as it can be built from all samples."""
+        if candidate.equalization and not self.preserved(self.whole):
+            self.notes.append(
+                f"Channels were not equalized: {self.dropped[-1].partition(': ')[2]}."
+            )
+            return replace(candidate, equalization=False)
+        return candidate
+
+    def try_all(self, tried: Sequence[Candidate], bench: _Bench, progress: Progress) -> list[Trial]:
+        """All trials in the order of `tried`, without those that cannot be made."""
+        if any(each.equalization for each in tried) and not self.preserved(bench):
+            even = [replace(each, equalization=False) for each in tried]
+            tried = list(dict.fromkeys(even))
+        progress.stage("Trying quantizations", len(tried), "candidates")
+        jobs = [
+            (i, each, self.trial_job(each, bench, self.folder / f"trial_{i}.tflite"))
+            for i, each in enumerate(tried)
+        ]
+        jobs.reverse()
+        found: dict[int, Trial] = {}
+        failures: list[BaseException] = []
+        lock = threading.Lock()
+
+        def drive(child: Child) -> None:
+            while True:
+                with lock:
+                    if not jobs or failures:
+                        return
+                    number, candidate, message = jobs.pop()
+                try:
+                    answer = _ask(child, message)
+                except BaseException as error:  # noqa: BLE001 - raised again in the main thread
+                    failures.append(error)
+                    return
+                with lock:
+                    found[number] = _trial(candidate, answer)
+                    progress.advance(len(found), len(tried))
+
+        threads = [threading.Thread(target=drive, args=(c,), daemon=True) for c in self.children]
+        for thread in threads:
+            thread.start()
+        while any(thread.is_alive() for thread in threads):
+            for thread in threads:
+                thread.join(0.05)
+        if failures:
+            raise failures[0]
+        return [found[number] for number in sorted(found)]
+
+    def outcome(
+        self, chosen: Candidate, trials: Sequence[Trial], why: str, seconds: float
+    ) -> Improved:
+        evened = self.whole.evened if chosen.equalization else None
+        quality = {
+            "chosen": vars(chosen),
+            "why": why,
+            "candidates": [trial.to_json() for trial in trials],
+            "held_out_samples": len(self.samples) if trials else None,
+            "equalized": {"tensors": evened.tensors, "spread": evened.spread} if evened else None,
+            "corrected_layers": self.whole.corrected if chosen.bias_correction else 0,
+            "dropped": self.dropped,
+            "seconds": seconds,
+        }
+        notes = list(self.notes)
+        if chosen != PLAIN or not trials:
+            notes.append(f"Quantized with {chosen.describe()}: {why}.")
+        reference = replace(chosen, bias_correction=False)
+        return Improved(
+            ranges=self.whole.ranges(chosen),
+            model=self.whole.model(chosen, self.folder),
+            reference=self.whole.model(reference, self.folder),
+            quality=quality,
+            notes=tuple(notes),
+        )
+
+
+def _trial(candidate: Candidate, answer: Mapping[str, Any]) -> Trial:
+    return Trial(
+        candidate=candidate,
+        noise=tuple(answer["noise"]),
+        agrees=tuple(answer.get("agrees", ())),
+        margin_lost=tuple(answer.get("margin_lost", ())),
+    )
+
+
+def _why(chosen: Candidate, trials: Sequence[Trial]) -> str:
+    plain, best = trials[0], next((t for t in trials if t.candidate == chosen), trials[0])
+    among = f"{len(trials)} ways tried on {len(plain.noise)} samples held out"
+    if best is plain:
+        return f"none of {among} loses less by more than chance"
+    figures = [_decibels(each) for each in (best, plain)]
+    return f"least loss of {among}, {figures[0]} against {figures[1]} of the plainest"
+
+
+def _decibels(trial: Trial) -> str:
+    return "no noise" if trial.sqnr_db is None else f"{trial.sqnr_db:.1f} dB"
+
+
+def _send(child: Child, message: dict[str, Any], arrays: Sequence[NDArray[Any]] = ()) -> None:
+    try:
+        child.send(message, arrays)
+    except ChildDied as error:
+        raise _crashed(error) from error
+
+
+def _answer(child: Child) -> dict[str, Any]:
+    try:
+        return child.answer()
+    except ChildDied as error:
+        raise _crashed(error) from error
+
+
+def _ask(child: Child, message: dict[str, Any]) -> dict[str, Any]:
+    _send(child, message)
+    return _answer(child)
+
+
+def _crashed(error: ChildDied) -> ModelError:
+    return ModelError(
+        "The LiteRT quantizer or runtime crashed while quantizing.", details={"log": str(error)}
+    )
+
+
+def _chosen_samples(
+    kept: Sequence[tuple[NDArray[Any], ...]], float_path: Path, scheme: str
+) -> list[tuple[NDArray[Any], ...]]:
+    """As many of the samples held out as are worth their time, evenly spread."""
+    from edgeopt.model.tflite import parse
+
+    graph = parse(float_path.read_bytes()).subgraphs[0]
+    work = sum(map(_multiplications, graph.operators)) * (_SLOWER if scheme == "int16x8" else 1)
+    most = max(_FEWEST_TRIED, min(_MOST_TRIED, int(_WORK / max(work, 1))))
+    count = min(len(kept), most)
+    return [kept[i * len(kept) // count] for i in range(count)]
+
+
+def _multiplications(op: Operator) -> int:
+    weights = op.inputs[1] if len(op.inputs) > 1 else None
+    if weights is None or not weights.constant or not op.outputs or not weights.shape:
+        return 0
+    made = prod(op.outputs[0].shape or ())
+    if op.op == "DEPTHWISE_CONV_2D":
+        return made * prod(weights.shape[1:3])
+    if op.op in ("CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"):
+        return made * prod(weights.shape[1:])
+    return 0
