@@ -66,6 +66,8 @@ def evaluate(
     console = output.stdout()
     for key, value in found["accuracy"].items():
         console.print(f"{key:<18} {_shown(value)}", markup=False)
+    rate, count = found["run"]["samples_per_second"], found["run"]["processes"]
+    console.print(f"[dim]{rate:.4g} samples/s in {count} processes[/]")
 
 
 def _shown(value: Any) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,8 @@ __all__ = ["accuracy", "check_comparable", "evaluate", "hold_budget"]
 def accuracy(session: Session) -> None:
     """Add the measured accuracy of the optimized model, and of the float one it came from."""
     names = [] if session.plan.scheme is None else [t.name for t in session.facts.inputs]
-    session.add(accuracy=_measured(session, session.artifact, session.baseline, names))
+    found, _ = _measured(session, session.artifact, session.baseline, names)
+    session.add(accuracy=found)
 
 
 def evaluate(
@@ -38,8 +38,9 @@ def evaluate(
     limit: int | None = None,
     processes: int | None = None,
 ) -> dict[str, Any]:
-    """`model`, `artifacts`, `accuracy` and `notes` for JSON: the job's model, and `baseline`, on
-    the job's data, or its first `limit` samples.
+    """`model`, `artifacts`, `accuracy`, `run` (the rate on this machine, without start-up) and
+    `notes` for JSON: the job's model, and `baseline`, on the job's data, or its first `limit`
+    samples.
 
     What is no .tflite yet is brought to a float one (from the cache when nothing changed). Raises
     what that and the measurement raise.
@@ -55,11 +56,12 @@ def evaluate(
         base = _runnable(known).path
     names = [t.name for t in known.facts.inputs]
     progress.stage("Measuring accuracy", None, "samples")
-    found = _measured(session, model, base, names, limit=limit, processes=processes)
+    found, run = _measured(session, model, base, names, limit=limit, processes=processes)
     return {
         "model": model_json(session.facts),
         "artifacts": [a.to_json() for a in session.report.artifacts],
         "accuracy": found,
+        "run": run,
         "notes": list(session.report.notes),
     }
 
@@ -89,7 +91,7 @@ def _measured(
     *,
     limit: int | None = None,
     processes: int | None = None,
-) -> Mapping[str, Any]:
+) -> tuple[dict[str, Any], dict[str, Any]]:
     from edgeopt.verify.accuracy import measure_accuracy
 
     job, facts = session.job, structure(model.path)
@@ -121,7 +123,12 @@ def _measured(
         )
     for note in found.notes:
         session.note(note)
-    return {**found.to_json(), "device": there.device if there else None}
+    run = {
+        "processes": found.processes,
+        "seconds": found.seconds,
+        "samples_per_second": found.samples / found.seconds if found.seconds else None,
+    }
+    return {**found.to_json(), "device": there.device if there else None}, run
 
 
 def hold_budget(session: Session) -> None:

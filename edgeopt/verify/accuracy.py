@@ -40,6 +40,8 @@ class Accuracy:
     notes: tuple[str, ...] = ()
     decode: str | None = None
     where: str = "host"
+    processes: int = field(default=1, compare=False)
+    seconds: float = field(default=0.0, compare=False)  # over the samples, without start-up
 
     @property
     def drop(self) -> float | None:

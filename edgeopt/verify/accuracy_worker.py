@@ -10,6 +10,7 @@ import gc
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -205,12 +206,12 @@ def _work(request: Mapping[str, Any], say: Callable[..., None]) -> dict[str, Any
     wanted = int(request["processes"] or usable_cores())
     say(done=0, total=count)
     gc.freeze()  # what the forks share is not to be touched, which would copy it
-    seen = share_out(
-        count, min(wanted, count), work.prepare, lambda done: say(done=done, total=count)
-    )
+    workers, began = min(wanted, count), time.perf_counter()
+    seen = share_out(count, workers, work.prepare, lambda done: say(done=done, total=count))
+    spent = time.perf_counter() - began
     found = work.judge(seen)
     found["notes"] = [*work.data.notes, *found["notes"]]
-    return {**found, "samples": count}
+    return {**found, "samples": count, "processes": workers, "seconds": spent}
 
 
 def usable_cores() -> int:
