@@ -1,0 +1,187 @@
+"""Try rounded weights on the way to quantize that was chosen, and keep them when they lose less."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from edgeopt.child import Child, ChildDied
+from edgeopt.errors import ModelError
+from edgeopt.optimize.calibration import Ranges
+from edgeopt.optimize.recipes import ConversionRequest
+from edgeopt.optimize.selection import Candidate, Trial
+from edgeopt.optimize.selection_run import Improved, Jobs
+from edgeopt.optimize.statistics import FEWEST, held_out
+from edgeopt.progress import Progress
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from edgeopt.dataset import Dataset
+
+__all__ = ["refine"]
+
+_WORKER = "edgeopt.optimize.rounding_worker"
+_JUDGE = "edgeopt.optimize.selection_worker"
+_CHILDREN = 2
+_FITTED = 48  # samples; more were not seen to help
+_JUDGED = 40
+_WORTH = 0.9  # of the loss before: half a decibel
+
+
+def refine(
+    better: Improved,
+    float_path: Path,
+    request: ConversionRequest,
+    result: Path,
+    measured: Ranges,
+    dataset: Dataset,
+    *,
+    job: Jobs,
+    progress: Progress,
+) -> Improved:
+    """`better`, or the same with rounded weights: `result` is then made anew.
+
+    Weights are fitted on samples that are not held out, and judged on those that are. Nothing is
+    tried where biases were not to be corrected by choice (`bias_correction` is not "auto"), where
+    zeros or clusters must be kept, or with fewer samples than can be held out.
+    """
+    wanted = request.quality.bias_correction == "auto" and not request.keep
+    if not wanted or measured.samples < FEWEST or not measured.kept:
+        return better
+    began = time.perf_counter()
+    progress.stage("Rounding weights")
+    fitted = _fitted(dataset, request.samples, measured.samples)
+    model = result.with_name("rounded.tflite")
+    count = _round(better.reference, request, fitted, model)
+    if not count:
+        return better
+    trial = result.with_name("rounded_int8.tflite")
+    jobs = [job(better.model, result.with_name("again.tflite"), better.ranges),
+            job(model, trial, better.ranges)]  # fmt: skip
+    before, after = _judged(float_path, jobs, measured.kept)
+    kept = after.loss <= before.loss * _WORTH and not _answers_lost(before, after)
+    said = {
+        "kept": kept,
+        "layers": count,
+        "fitted_samples": len(fitted[0]),
+        "judged_samples": len(after.noise),
+        "before": _figures(before),
+        "after": _figures(after),
+        "seconds": round(time.perf_counter() - began, 3),
+    }
+    quality = {**better.quality, "rounding": said}
+    if not kept:
+        return replace(better, quality=quality)
+    trial.replace(result)
+    note = (
+        f"Weights are rounded so that their errors cancel ({count} layers): "
+        f"{_text(after)} against {_text(before)} on {len(after.noise)} samples held out."
+    )
+    return replace(better, model=model, quality=quality, notes=(*better.notes, note))
+
+
+def _fitted(dataset: Dataset, limit: int, total: int) -> list[NDArray[Any]]:
+    """Samples that are not held out, evenly spread, as an array an input."""
+    import numpy as np
+
+    free = [number for number in range(total) if not held_out(number, total)]
+    count = min(_FITTED, len(free))
+    chosen = {free[i * len(free) // count] for i in range(count)}
+    drawn = [s for number, s in enumerate(dataset.spread(limit)) if number in chosen]
+    return [np.stack(each) for each in zip(*drawn, strict=True)]
+
+
+def _round(
+    reference: Path, request: ConversionRequest, fitted: list[NDArray[Any]], output: Path
+) -> int:
+    """Write the float model with rounded weights; how many layers there are."""
+    import numpy as np
+
+    from edgeopt.optimize.rounding import replaced
+
+    parts = [output.with_name(f"rounded_{number}.npz") for number in range(_CHILDREN)]
+    with ExitStack() as stack:
+        children = [stack.enter_context(Child(_WORKER)) for _ in parts]
+        try:
+            for number, child in enumerate(children):
+                message = {
+                    "model": str(reference),
+                    "output": str(parts[number]),
+                    "first": number,
+                    "step": _CHILDREN,
+                    "per_channel": request.per_channel,
+                    "dense_per_tensor": request.legacy_ops,
+                }
+                child.send(message, fitted)
+            for child in children:
+                child.answer()
+        except ChildDied as error:
+            raise _crashed(error) from error
+    made: dict[int, tuple[NDArray[Any], NDArray[Any]]] = {}
+    for path in parts:
+        with np.load(path) as stored:
+            for name in stored.files:
+                kind, _, index = name.partition("_")
+                if kind == "weights":
+                    made[int(index)] = (stored[name], stored[f"shift_{index}"])
+    output.write_bytes(replaced(reference.read_bytes(), made))
+    return len(made)
+
+
+def _judged(
+    float_path: Path, jobs: list[dict[str, Any]], kept: Sequence[tuple[NDArray[Any], ...]]
+) -> list[Trial]:
+    """The figures of each job's result on samples that nothing was fitted on."""
+    import numpy as np
+
+    count = min(len(kept), _JUDGED)
+    samples = [kept[i * len(kept) // count] for i in range(count)]
+    with Child(_JUDGE) as child:
+        try:
+            arrays = [np.stack(each) for each in zip(*samples, strict=True)]
+            child.send({"do": "hold", "model": str(float_path)}, arrays)
+            child.answer()
+            trials = []
+            for job in jobs:
+                child.send({"do": "try", "job": job})
+                answer = child.answer()
+                trials.append(
+                    Trial(
+                        candidate=Candidate(),
+                        noise=tuple(answer["noise"]),
+                        agrees=tuple(answer.get("agrees", ())),
+                        margin_lost=tuple(answer.get("margin_lost", ())),
+                    )
+                )
+            return trials
+        except ChildDied as error:
+            raise _crashed(error) from error
+
+
+def _answers_lost(before: Trial, after: Trial) -> bool:
+    """Whether fewer answers agree than chance explains: by more than the root of how many of them
+    changed either way."""
+    pairs = list(zip(before.agrees, after.agrees, strict=True))
+    changed = sum(one != other for one, other in pairs)
+    return sum(one - other for one, other in pairs) > math.sqrt(changed)
+
+
+def _figures(trial: Trial) -> dict[str, Any]:
+    names = ("loss", "sqnr_db", "agreement")
+    return {name: value for name, value in trial.to_json().items() if name in names}
+
+
+def _text(trial: Trial) -> str:
+    return "no noise" if trial.sqnr_db is None else f"{trial.sqnr_db:.1f} dB"
+
+
+def _crashed(error: ChildDied) -> ModelError:
+    return ModelError(
+        "The runtime crashed while weights were rounded.", details={"log": str(error)}
+    )
