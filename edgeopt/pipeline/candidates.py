@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +19,8 @@ from edgeopt.report import Report
 from edgeopt.store import Store, scratch
 
 __all__ = ["Named", "Once", "Tried", "job_for", "row", "search", "wanted"]
+
+_LEAST_RUNS = 6  # as for the interval of a median (edgeopt.measurement)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -244,8 +247,7 @@ def row(tried: Tried, status: str) -> dict[str, Any]:
     if made is not None and made.stage not in ("optimized", "compiled"):
         made = None
     measured = tried.measured or (report.measurement if report else None)
-    stats = measured.stats if measured else None
-    interval = stats.ci95_ns if stats else None
+    basis, latency, interval = _latency(measured) if measured else (None, None, None)
     return {
         "name": spec.name,
         "scheme": spec.scheme,
@@ -263,13 +265,26 @@ def row(tried: Tried, status: str) -> dict[str, Any]:
         "path": None,
         "size_bytes": made.size_bytes if made else None,
         "gzip_bytes": made.gzip_bytes if made else None,
-        "latency_ns": (stats.median_ns or stats.mean_ns) if stats else None,
+        "latency_ns": latency,
+        "latency_basis": basis,
         "latency_ci95_ns": list(interval) if interval else None,
         "latency_valid": measured.valid if measured else None,
         "invalid_reasons": list(measured.invalid_reasons) if measured else [],
         "notes": list(report.notes) if report else [],
         "error": tried.error.to_json() if tried.error else None,
     }
+
+
+def _latency(measured: Measurement) -> tuple[str, float | None, tuple[float, float] | None]:
+    """What to compare by: the median with its 95% interval; where a runtime gives no single runs,
+    the mean with its own (normal approximation: 1.96 standard errors); else no interval."""
+    stats, runs = measured.stats, measured.runs
+    if stats.ci95_ns:
+        return "median", stats.median_ns, stats.ci95_ns
+    if stats.mean_ns and stats.stdev_ns is not None and runs and runs >= _LEAST_RUNS:
+        spread = 1.96 * stats.stdev_ns / math.sqrt(runs)
+        return "mean", stats.mean_ns, (stats.mean_ns - spread, stats.mean_ns + spread)
+    return "median" if stats.median_ns else "mean", stats.median_ns or stats.mean_ns, None
 
 
 def _advice(lacking: list[Candidate]) -> str:

@@ -31,7 +31,7 @@ _SCHEMA = "edgeopt.tune-row/1"
 # fields of Job that do not change a result, or that a key has in another form
 _APART = frozenset(
     {"model", "target", "device", "calibration", "train_data", "eval_data", "preprocess",
-     "training", "quality", "offline", "keep", "run", "output", "timeout_s"}
+     "training", "quality", "goal", "offline", "keep", "run", "output", "timeout_s"}
 )  # fmt: skip
 
 
@@ -44,15 +44,24 @@ class Tuned:
     output: Path
     rows: tuple[Mapping[str, Any], ...]
     complete: bool
+    budget: float | None = None
 
     @property
     def front(self) -> list[str]:
         return front(self.rows)
 
+    def _within(self, drop: float | None) -> bool | None:
+        return None if self.budget is None or drop is None else drop <= self.budget
+
     def to_json(self) -> dict[str, Any]:
         best = self.front
         marked = [
-            {**r, "front": r["name"] in best, "beaten_by": beaten_by(r, self.rows)}
+            {
+                **r,
+                "front": r["name"] in best,
+                "beaten_by": beaten_by(r, self.rows),
+                "within_budget": self._within(r["drop"]),
+            }
             for r in self.rows
         ]
         return {
@@ -61,6 +70,7 @@ class Tuned:
             "target": self.planned.target.to_json(),
             "device": dict(self.device),
             "axes": list(AXES),
+            "max_accuracy_drop": self.budget,
             "candidates": marked,
             "front": best,
             "complete": self.complete,
@@ -114,6 +124,7 @@ class _Work:
     specs: tuple[Spec, ...]
     output: Path
     shared: Mapping[str, Any]
+    budget: float | None
 
     def tuned(self, rows: list[dict[str, Any]], *, complete: bool) -> Tuned:
         return Tuned(
@@ -122,6 +133,7 @@ class _Work:
             output=self.output,
             rows=tuple(rows),
             complete=complete,
+            budget=self.budget,
         )
 
     def _place(self, spec: Spec) -> tuple[str, Path]:
@@ -183,7 +195,7 @@ def _evidence(report: Report | None, spec: Spec, job: Job) -> dict[str, Any]:
 
 def _prepare(job: Job, specs: tuple[Spec, ...], store: Store, progress: Progress) -> _Work:
     """Everything that can be refused is, before anything is made or measured."""
-    job = replace(job, scheme=None, goal=None, max_accuracy_drop=None)
+    budget, job = job.max_accuracy_drop, replace(job, scheme=None, max_accuracy_drop=None)
     job = replace(job, training=replace(job.training, techniques=()))
     if job.output is not None and job.output.suffix == ".tflite":
         raise InputError("tune makes several files.", "Give a folder with --output.")
@@ -211,6 +223,7 @@ def _prepare(job: Job, specs: tuple[Spec, ...], store: Store, progress: Progress
         specs=chosen,
         output=output,
         shared=_shared(job, planned, device),
+        budget=budget,
     )
 
 

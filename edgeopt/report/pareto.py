@@ -27,7 +27,7 @@ def beaten_by(row: Row, rows: Sequence[Row]) -> str | None:
     """The name of one that is nowhere worse and somewhere better (Pareto dominance), else None.
 
     Accuracy is of the same samples, so that it is compared as it is. Two latencies whose 95%
-    intervals overlap are not ranked: neither is better. Sizes are bytes after gzip. What was not
+    intervals overlap, or that have none, are not ranked. Sizes are bytes after gzip. What was not
     measured for both (accuracy without labelled data) is left out.
     """
     for other in comparable(rows):
@@ -49,17 +49,11 @@ def _accuracy(one: Row, other: Row) -> int:
 
 
 def _latency(one: Row, other: Row) -> int:
-    low, high = _interval(one)
-    least, most = _interval(other)
-    return (high < least) - (low > most)
-
-
-def _interval(row: Row) -> tuple[float, float]:
-    """The 95% interval of the median; the value itself where a runtime gives none."""
-    if row["latency_ci95_ns"]:
-        low, high = row["latency_ci95_ns"]
-        return float(low), float(high)
-    return float(row["latency_ns"]), float(row["latency_ns"])
+    """Without an interval (too few runs) nothing can be told apart from noise."""
+    mine, theirs = one["latency_ci95_ns"], other["latency_ci95_ns"]
+    if not mine or not theirs:
+        return 0
+    return int(mine[1] < theirs[0]) - int(mine[0] > theirs[1])
 
 
 def _size(one: Row, other: Row) -> int:

@@ -32,6 +32,10 @@ def tune_summary(content: Mapping[str, Any]) -> RenderableType:
     if all(row["accuracy"] is None for row in rows):
         parts.append("Accuracy was not measured: give --eval-data.")
     parts += _chance(rows)
+    if any(row["within_budget"] is not None for row in rows):
+        kept = [row["name"] for row in rows if row["within_budget"]]
+        budget = f"{content['max_accuracy_drop']:g}"
+        parts.append(Text(f"within the accuracy budget of {budget}: {', '.join(kept) or 'none'}"))
     for row in rows:
         reasons = row["invalid_reasons"] or ([row["error"]["message"]] if row["error"] else [])
         parts += [Text(f"{row['name']}: {reason}", style="red") for reason in reasons]

@@ -161,8 +161,9 @@ def test_tune_measures_draws_and_goes_on_from_what_is_there(
         assert len(row["measurement"]["samples_ns"]) == 10 and not row["resumed"]
     assert "int8:plain" in (folder / "front.svg").read_text()
 
-    second = tune("--candidate", "float32")
+    second = tune("--candidate", "float32", "--max-accuracy-drop", "0")
     assert [r["resumed"] for r in second["candidates"]] == [True, True, False]
+    assert second["candidates"][2]["within_budget"] is True  # float32 loses nothing
     assert second["candidates"][0]["measurement"] == rows[0]["measurement"]
 
     Path(folder / rows[1]["path"]).write_bytes(b"damaged")

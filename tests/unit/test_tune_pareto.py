@@ -42,6 +42,12 @@ def test_latencies_within_noise_are_not_ranked() -> None:
     assert front(apart) == ["a"]
 
 
+def test_a_latency_without_an_interval_is_not_ranked() -> None:
+    rows = [row("few runs", 0.0, 100, 10), row("b", 0.0, 900, 10)]
+    rows[0]["latency_ci95_ns"] = None
+    assert front(rows) == ["few runs", "b"]
+
+
 def test_equal_ones_do_not_beat_each_other() -> None:
     assert front([row("a", 0.0, 100, 10), row("b", 0.0, 100, 10)]) == ["a", "b"]
 
