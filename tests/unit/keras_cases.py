@@ -258,7 +258,7 @@ def _graphs(keras: Any, layers: Any) -> dict[str, Callable[[], Any]]:
     def folding() -> Any:
         i = keras.Input(IMAGE)
         x = i
-        for layer in (layers.Conv2D(6, 3, use_bias=False, padding="same"),
+        for layer in (layers.Conv2D(6, 3, use_bias=False, padding="same", kernel_regularizer="l2"),
                       layers.DepthwiseConv2D(3, depth_multiplier=2), layers.SeparableConv2D(4, 2),
                       layers.Conv2DTranspose(3, 2), layers.Dense(5)):  # fmt: skip
             x = layers.ReLU()(layers.BatchNormalization()(layer(x)))
@@ -377,6 +377,7 @@ def check(keras: Any, name: str, folder: Path) -> dict[str, Any]:
         ),
         "kinds": kinds,
         "operations": sorted(operations),
+        "penalties": [len(rebuilt.model.losses), len(folded.losses)],
         "names": [layer.name for layer in rebuilt.model.layers],
         "inputs": list(rebuilt.model.input_names),
         "batch": rebuilt.model.inputs[0].shape[0],

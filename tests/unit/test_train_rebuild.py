@@ -146,6 +146,16 @@ def test_norms_are_folded_unless_something_else_reads_the_layer(cases: Answers) 
     assert (cases["folding"]["norms"], cases["folding"]["norms_folded"]) == (7, 2)
 
 
+def test_a_folded_kernel_is_not_penalized_for_the_scale_it_took_over(cases: Answers) -> None:
+    assert cases["folding"]["penalties"] == [1, 0]
+
+
+def test_a_note_says_how_closely_a_keras3_model_was_matched(cases: Answers) -> None:
+    (note,) = cases["sequential"]["notes"]
+    assert note.startswith("Rebuilt from Keras 3 in tf_keras")
+    assert "4 arrays of weights are equal" in note
+
+
 def test_augmentation_that_tf_keras_lacks_is_left_out_and_named(cases: Answers) -> None:
     notes = " ".join(cases["layers_8x8x4"]["notes"])
     assert "RandomErasing" in notes
