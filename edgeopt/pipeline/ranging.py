@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,7 +18,7 @@ from edgeopt.store import Store
 __all__ = ["check_ranges"]
 
 _SAMPLES = 16
-_VERSION = 1  # of the rule: what was decided by another is decided again
+_VERSION = 2  # of the rule: what was decided by another is decided again
 
 
 def check_ranges(session: Session, model: Path | None) -> None:
@@ -39,7 +40,18 @@ def check_ranges(session: Session, model: Path | None) -> None:
 
 
 def _check_one(session: Session, model: Path, sha256: str, data: Dataset) -> None:
-    key = Store.key(stage="range", model=sha256, data=data.digest(), version=_VERSION)
+    drawn = hashlib.sha256()
+    for sample in data.spread(_SAMPLES):
+        drawn.update(sample[0].tobytes())
+    steps = data.preprocess.to_json()
+    key = Store.key(
+        stage="range",
+        model=sha256,
+        data=data.spec,
+        samples=drawn.hexdigest(),
+        steps=steps,
+        version=_VERSION,
+    )  # of these samples only: a hash over every image would read the whole set
 
     def make(path: Path) -> Mapping[str, Any]:
         found = {"said": _said(model, data)}
@@ -66,7 +78,7 @@ def _said(model: Path, data: Dataset) -> str | None:
     found = measure_answers(model, samples)
     if found.spread is None:
         return None
-    kind = suspicion(found.spread)
+    kind = suspicion(found.spread, found.told[0])
     if not kind:
         return ""
     low = min(float(np.min(sample)) for sample in samples)
