@@ -205,7 +205,8 @@ def _state(cell: Cell | None) -> str:
         return "to do"
     if cell["error"]:
         return f"failed: {cell['error']['message']}"
-    return f"{cell['engine']}{', from before' if cell['resumed'] else ''}"
+    made = "float" if cell["engine"] == "copy" else cell["engine"]
+    return f"{made}{', from before' if cell['resumed'] else ''}"
 
 
 def _remarks(document: Mapping[str, Any]) -> list[str]:
