@@ -71,6 +71,7 @@ def _calibrated(
 ) -> Quantized:
     from edgeopt.model import read
     from edgeopt.optimize.checks import open_inputs
+    from edgeopt.optimize.rounding_run import refine
     from edgeopt.optimize.selection_run import improve
 
     facts = read(float_path)
@@ -92,9 +93,13 @@ def _calibrated(
     better = improve(
         float_path, request, result, measured, files, job=job, good=good, progress=progress
     )
-    measured = replace(measured, kept=())
     if better is None:
+        measured = replace(measured, kept=())
         return Quantized(model=float_path, reference=float_path, measured=measured)
+    better = refine(
+        better, float_path, request, result, measured, dataset, job=job, progress=progress
+    )
+    measured = replace(measured, kept=())
     return Quantized(
         model=better.model,
         reference=better.reference,

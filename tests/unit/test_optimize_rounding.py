@@ -1,0 +1,176 @@
+"""Weights rounded so that their errors cancel: what they read, where they end, what it gains."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from edgeopt.dataset import Preprocess, load_dataset
+from edgeopt.facts import Operator, Tensor
+from edgeopt.model import read
+from edgeopt.optimize import ConversionRequest, quantize
+from edgeopt.optimize.layer_errors_worker import _Model
+from edgeopt.optimize.rounding import Moments, patches, replaced, rounded_layer
+from edgeopt.optimize.rounding_run import _answers_lost
+from edgeopt.optimize.selection import Candidate, Trial
+from edgeopt.paths import demo_dir
+from edgeopt.progress import Silent
+from edgeopt.quality import QualityRequest
+
+FLOAT = demo_dir() / "fashion.tflite"
+
+
+def tensor(name: str, values: np.ndarray | None, shape: tuple[int, ...]) -> Tensor:
+    data = None if values is None else memoryview(values.astype("<f4").tobytes())
+    return Tensor(
+        index=0, name=name, dtype="float32", shape=shape, constant=data is not None, data=data
+    )
+
+
+def layer(op: str, weights: np.ndarray) -> Operator:
+    return Operator(
+        index=0, subgraph=0, op=op, version=1,
+        inputs=(tensor("x", None, (1,)), tensor("w", weights, weights.shape)),
+        outputs=(tensor("y", None, (1,)),),
+    )  # fmt: skip
+
+
+def seen_by(op: Operator, seen: np.ndarray) -> Moments:
+    moments = Moments(op)
+    moments.add(seen)
+    return moments
+
+
+def correlated(rng: np.random.Generator, count: int, positions: int, channels: int) -> np.ndarray:
+    """Like activations behind a RELU: none negative, and neighbours alike."""
+    common = rng.normal(1, 1, (count, 1, 1))
+    return np.maximum(common + rng.normal(0, 0.5, (count, positions, channels)), 0)
+
+
+def nearest(weights: np.ndarray, scales: np.ndarray) -> np.ndarray:
+    return np.rint(weights / scales) * scales
+
+
+@pytest.mark.parametrize("one_scale", [False, True])
+def test_a_dense_layer_errs_less_than_by_nearest_rounding(one_scale: bool) -> None:
+    rng = np.random.default_rng(0)
+    weights = rng.normal(0, 0.1, (20, 200)).astype(np.float32)
+    seen = correlated(rng, 4000, 1, 200)
+    op = layer("FULLY_CONNECTED", weights)
+    made, shift = rounded_layer(op, seen_by(op, seen), one_scale=one_scale) or (weights, weights)
+    size = np.abs(weights).max(axis=None if one_scale else 1, keepdims=True)
+    scales = size / 127
+    np.testing.assert_allclose(made / scales, np.rint(made / scales), atol=1e-3)
+    kept = np.abs(weights) == size  # what makes the scale stays, so that the scale does
+    np.testing.assert_allclose(made[kept], weights[kept], rtol=1e-6)
+    x = seen.reshape(len(seen), -1)
+    plain = x @ (nearest(weights, scales) - weights).T
+    better = x @ (made - weights).T + shift
+    assert np.mean(better**2) < np.mean(plain**2) / 2
+    np.testing.assert_allclose(better.mean(0), 0, atol=1e-4)
+
+
+def test_a_depthwise_layer_is_rounded_channel_by_channel() -> None:
+    rng = np.random.default_rng(1)
+    weights = rng.normal(0, 1, (1, 3, 3, 12)).astype(np.float32)
+    seen = correlated(rng, 4000, 9, 12)
+    op = layer("DEPTHWISE_CONV_2D", weights)
+    made, shift = rounded_layer(op, seen_by(op, seen), one_scale=False) or (weights, weights)
+    scales = np.abs(weights).max((0, 1, 2)) / 127
+
+    def error(other: np.ndarray) -> np.ndarray:
+        return np.einsum("nkc,kc->nc", seen, (other - weights).reshape(9, 12))
+
+    assert np.mean((error(made) + shift) ** 2) < np.mean(error(nearest(weights, scales)) ** 2) / 2
+
+
+def test_shapes_that_are_not_understood_are_left_alone() -> None:
+    weights = np.ones((1, 3, 3, 8), np.float32)
+    multiplied = layer("DEPTHWISE_CONV_2D", weights)  # 4 channels in, 8 out
+    moments = seen_by(multiplied, np.ones((5, 9, 4)))
+    assert rounded_layer(multiplied, moments, one_scale=False) is None
+    assert rounded_layer(multiplied, Moments(multiplied), one_scale=False) is None
+
+
+def test_inputs_that_never_vary_do_no_harm() -> None:
+    weights = np.random.default_rng(2).normal(0, 1, (4, 6)).astype(np.float32)
+    op = layer("FULLY_CONNECTED", weights)
+    made = rounded_layer(op, seen_by(op, np.zeros((10, 1, 6))), one_scale=False)
+    assert made is not None
+    np.testing.assert_allclose(made[0], weights, atol=np.abs(weights).max() / 127)
+
+
+def demo_samples() -> Any:
+    data = load_dataset(
+        f"{demo_dir() / 'samples.npz'}:x_calib", preprocess=Preprocess.parse("scale=1/255")
+    )
+    return data.match(read(FLOAT).inputs)
+
+
+def test_patches_are_what_the_operations_read() -> None:
+    """Patches times weights are the runtime's own results, padding and strides included."""
+    model = _Model(FLOAT)
+    graph = model.graph
+    used = {t.index for op in graph.operators for t in (*op.inputs, *op.outputs) if t}
+    keep = {t.index for t in graph.tensors if t.index in used and not t.constant}
+    [values] = model.run(list(demo_samples().spread(1)), keep, [""])
+    checked = 0
+    for op in graph.operators:
+        if op.op not in ("CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED"):
+            continue
+        source, held, bias = op.inputs[:3]
+        assert source and held and bias and held.shape
+        weights = np.frombuffer(held.data or b"", "<f4").reshape(held.shape)
+        seen = patches(values[source.index][0], op, 1 << 20, 0)
+        if op.op == "DEPTHWISE_CONV_2D":
+            made = np.einsum("nkc,kc->nc", seen, weights.reshape(-1, weights.shape[-1]))
+        else:
+            made = seen.reshape(len(seen), -1) @ weights.reshape(len(weights), -1).T
+        made = made + np.frombuffer(bias.data or b"", "<f4")
+        if op.options["fused_activation"] == "RELU6":
+            made = np.clip(made, 0, 6)
+        wanted = values[op.outputs[0].index].reshape(made.shape)
+        np.testing.assert_allclose(made, wanted, atol=1e-4)
+        checked += 1
+    assert checked == 10
+
+
+def test_the_quantizer_puts_each_weight_where_it_was_rounded_to(tmp_path: Path) -> None:
+    graph = read(FLOAT).subgraphs[0]
+    rng, made = np.random.default_rng(3), {}
+    for op in graph.operators:
+        if op.op != "CONV_2D":
+            continue
+        held = op.inputs[1]
+        assert held and held.shape
+        width = int(np.prod(held.shape[1:]))
+        moments = seen_by(op, correlated(rng, 3000, 1, width))
+        found = rounded_layer(op, moments, one_scale=False)
+        assert found is not None
+        made[op.index] = found
+    path = tmp_path / "rounded.tflite"
+    path.write_bytes(replaced(FLOAT.read_bytes(), made))
+    quality = QualityRequest(ranges="minmax", equalization="off", bias_correction="off")
+    request = ConversionRequest(scheme="int8", quality=quality)
+    done = quantize(path, request, tmp_path / "o.tflite", dataset=demo_samples(), progress=Silent())
+    for op in read(done.path).operators():
+        if op.index in made:
+            held = op.inputs[1]
+            assert held and held.quantization
+            steps = np.frombuffer(held.data or b"", np.int8).reshape(held.shape or ())
+            scales = np.array(held.quantization.scales).reshape(-1, 1, 1, 1)
+            np.testing.assert_allclose(steps * scales, made[op.index][0], atol=1e-5)
+
+
+def trial(*agrees: bool) -> Trial:
+    return Trial(candidate=Candidate(), noise=(0.0,) * len(agrees), agrees=agrees)
+
+
+def test_one_answer_in_many_is_chance_and_several_are_not() -> None:
+    good = trial(*[True] * 10)
+    assert not _answers_lost(good, trial(*[True] * 9, False))
+    assert _answers_lost(good, trial(*[True] * 7, *[False] * 3))
+    assert not _answers_lost(trial(*[True] * 7, *[False] * 3), good)
