@@ -107,19 +107,25 @@ def measure_accuracy(
         "recorded": str(recorded) if recorded else None,
         "digest": digest,
     }
-    try:
-        with Child("edgeopt.verify.accuracy_worker") as child:
-            child.send(request)
-            while "done" in (answer := child.answer()):
-                progress.advance(answer["done"], answer["total"])
-            if "crash" in answer:
-                raise _crashed(model, answer["crash"])
-    except ChildDied as died:
-        raise _crashed(model, str(died)) from died
-    found = answer["result"]
+    found = _asked(request, model, progress)
     where = "device" if recorded else "host"
     notes = tuple(found.pop("notes"))
     return Accuracy(**found, notes=notes, decode=decode, where=where)
+
+
+def _asked(request: Mapping[str, Any], model: Path, progress: Progress) -> dict[str, Any]:
+    """What the measuring process answers. Raises what it reports, ModelError when it dies."""
+    try:
+        with Child("edgeopt.verify.accuracy_worker") as child:
+            child.send(dict(request))
+            while "done" in (answer := child.answer()):
+                progress.advance(answer["done"], answer["total"])
+    except ChildDied as died:
+        raise _crashed(model, str(died)) from died
+    if "crash" in answer:
+        raise _crashed(model, answer["crash"])
+    found: dict[str, Any] = answer["result"]
+    return found
 
 
 def _crashed(model: Path, how: str) -> ModelError:

@@ -215,6 +215,12 @@ def test_targets_of_another_size_are_refused() -> None:
         scored("mae", (np.zeros(3), np.zeros(2)))
 
 
+def test_infinity_is_no_number_to_compare_but_a_rank() -> None:
+    with pytest.raises(ModelError, match="infinity"):
+        scored("mae", (np.array([np.inf]), np.zeros(1)))
+    assert scored("auc", (-np.inf, 0), (0.5, 1), (np.inf, 1)).value == 1
+
+
 def test_noise_is_in_decibels_and_an_offset_is_none_of_centred_noise() -> None:
     pair = observe_pair(np.array([3.0, 3.0]), np.array([3.0, 4.0]))
     level = sqnr([pair])

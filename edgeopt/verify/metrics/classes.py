@@ -91,7 +91,7 @@ def auc(seen: Sequence[Sequence[float]]) -> Score:
     from sklearn.metrics import roc_auc_score
 
     labels = np.asarray([int(row[0]) for row in seen])
-    scores = np.asarray([row[1:] for row in seen], dtype=np.float64)
+    scores = np.nan_to_num(np.asarray([row[1:] for row in seen], dtype=np.float64))  # finite
     several = scores.shape[1] > 2
     if not several and not np.isin(labels, (0, 1)).all():
         raise InputError(

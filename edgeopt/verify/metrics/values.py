@@ -25,6 +25,8 @@ def observe_values(values: NDArray[np.float64], target: NDArray[np.float64]) -> 
             f"A target has {target.size} values, the model answers with {values.size}.",
             "Give the targets as the model answers, or name its output: --decode values,output=N.",
         )
+    if not np.isfinite(values).all():
+        raise ModelError("The model answers with infinity.", "Its weights or its input are wrong.")
     difference = values.ravel() - target.ravel()
     return [float(np.abs(difference).mean()), float(np.square(difference).mean())]
 
