@@ -308,6 +308,16 @@ class _Job:
             return None
         return plain_quality("TensorFlow's converter measures ranges itself")
 
+    def _done(self) -> dict[str, tuple[str, ...]]:
+        """By result name, what was done for a layer's accuracy."""
+        from edgeopt.optimize.layer_errors import what_was_done
+
+        made = self.made
+        done = what_was_done(self.float_path, made.reference, made.model) if made else {}
+        for name, kind in (self.fallback.done if self.fallback else {}).items():
+            done[name] = (*done.get(name, ()), *kind)
+        return done
+
     def layer_errors(self) -> dict[str, Any] | None:
         """What each operation costs. The model is good without knowing: a failure is noted."""
         from edgeopt.optimize.layer_errors import layer_errors
@@ -320,7 +330,7 @@ class _Job:
                 self.result,
                 self.dataset,
                 progress=self.progress,
-                done=self.fallback.done if self.fallback else None,
+                done=self._done(),
             )
         except EdgeoptError as error:
             self.notes.append(f"The error of each layer was not measured: {error.message}")

@@ -250,7 +250,8 @@ def _decibels(pair: list[float] | None) -> float | None:
 
 def what_was_done(original: Path, scaled: Path, final: Path) -> dict[str, tuple[str, ...]]:
     """By result name, what two edits of a float model did to each layer: `scaled` is the original
-    after equalization, `final` that after bias correction (each may be the file before it)."""
+    after equalization, `final` that after rounding and bias correction (each may be the file
+    before it)."""
     from edgeopt.model import read
 
     steps = [{op.outputs[0].name: op for op in read(p).operators() if op.op in _WEIGHED}
@@ -261,8 +262,10 @@ def what_was_done(original: Path, scaled: Path, final: Path) -> dict[str, tuple[
         did = []
         if first is None or middle is None or _constants(first) != _constants(middle):
             did.append("equalized")
-        if middle is not None and _constants(middle) != _constants(last):
-            did.append("bias corrected")
+        if middle is not None:
+            before, after = _constants(middle), _constants(last)
+            did += ["weights rounded"] * (before[:1] != after[:1])
+            did += ["bias corrected"] * (before[1:] != after[1:])
         found[name] = tuple(did)
     return {name: did for name, did in found.items() if did}
 

@@ -164,9 +164,11 @@ def test_what_was_done_is_read_from_the_files(tmp_path: Path) -> None:
     scaled = edited("scaled.tflite", FLOAT, 1, 3)
     final = edited("final.tflite", scaled, 2, 3)
     final = edited("both.tflite", final, 2, 10)
+    final = edited("rounded.tflite", final, 1, 8)
     names = {op.index: op.outputs[0].name for op in read(FLOAT).operators()}
     assert what_was_done(FLOAT, scaled, final) == {
         names[3]: ("equalized", "bias corrected"),
+        names[8]: ("weights rounded",),
         names[10]: ("bias corrected",),
     }
 
