@@ -3,10 +3,11 @@
 The first layer of a trained model answers data of the right range with values whose spread is near
 1: batch normalization, folded into it, sees to that. The measured median over channels was 0.64
 to 1.13 on image and audio models used rightly, 145 to 222 with values 255 (128) times too large
-and 0.003 to 0.005 with values as much too small (tests/unit/test_dataset_ranges.py measures
-it again). A model without normalization that was trained on 0 to 255 has
-such a spread too; so the outputs must agree: with the values that are proposed instead, they must
-tell the samples apart clearly better. Pure.
+and 0.003 to 0.005 with values as much too small (tests/unit/test_dataset_ranges.py measures it
+again). A model without normalization that was trained on 0 to 255 has a large spread too (40 to
+190), and a small one says nothing there; so the outputs must agree. Logits are some units high at
+the scale of training. At 1/255 of it the outputs no longer depend on the sample: that tells
+values too small, and clears bytes that are right. Pure.
 """
 
 from __future__ import annotations
@@ -20,9 +21,11 @@ __all__ = ["Variant", "advice", "suspicion", "unscaled_note", "variants"]
 
 _FACTOR = 255.0
 _SPREAD = 25.0  # a factor of 25 either way: between 1 and 145, and between 0.005 and 0.6
-# How much more the outputs must say about which sample it is: measured 1.9 to 7 times more for
-# values too large, over 100 times more for values too small.
-_TIMES_MORE, _AT_LEAST = 1.4, 0.05
+# What outputs tell of the sample, 0 to 1, measured: 0.24 to 0.9 at the right scale, 0.17 to 0.8
+# at 255 times of it, up to 0.003 at 1/255 of it (0.0002 where nothing is normalized).
+_NOTHING_TOLD = 0.001
+_TOLD, _MUCH_TOLD = 0.05, 0.2
+_AS_MUCH = 0.5
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,13 +46,15 @@ def unscaled_note(name: str) -> str:
     )
 
 
-def suspicion(spread: float | None) -> str:
-    """ "large" or "small" when the first layer's spread is out of all proportion, else ""."""
+def suspicion(spread: float | None, told: float | None) -> str:
+    """ "large" or "small" when the first layer's spread is out of all proportion, or when outputs
+    do not depend on the sample; else ""."""
     if spread is None:
         return ""
     if spread > _SPREAD:
         return "large"
-    return "small" if spread < 1 / _SPREAD else ""
+    nothing = told is not None and told < _NOTHING_TOLD
+    return "small" if spread < 1 / _SPREAD or nothing else ""
 
 
 def variants(kind: str, low: float, high: float, steps: Preprocess) -> tuple[Variant, ...]:
@@ -85,24 +90,25 @@ def advice(
 
     `told` is how much of what outputs could say about the sample they do say (mutual information
     of sample and class over its maximum, 0 to 1), None where outputs are no classes; `tried` has
-    the same for each variant.
+    the same for each of `variants`, in their order.
     """
-    best = max(
-        (variant for variant, value in tried.items() if value is not None),
-        key=lambda variant: tried[variant] or 0.0,
-        default=None,
-    )
-    if best is None or told is None:
+    known = {variant: value for variant, value in tried.items() if value is not None}
+    if told is None or len(known) < len(tried):
         return ""
-    better = tried[best] or 0.0
-    if better < _AT_LEAST or better < _TIMES_MORE * told:
+    plain, best = next(iter(known.values())), max(known, key=lambda variant: known[variant])
+    if kind == "large" and plain < max(_TOLD, _AS_MUCH * told):
+        return ""
+    if kind == "small" and plain < max(_MUCH_TOLD, told / _AS_MUCH):
         return ""
     low, high = bounds
     want = [value * best.factor + best.offset for value in (low, high)]
+    why = (
+        f"its first layer answers with a spread of {spread:.2g}, where about 1 is usual"
+        if kind == "large"
+        else "its outputs hardly depend on the sample"
+    )
     return (
         f"The values of {data} ({low:.4g} to {high:.4g}) look too {kind} for this model, which "
-        f"seems to want {want[0]:.4g} to {want[1]:.4g}: its first layer answers with a spread of "
-        f"{spread:.2g}, where about 1 is usual, and with the others its outputs tell the samples "
-        f"apart {better / max(told, 0.01):.1f} times better. If so, results are wrong: use "
-        f"{best.flag}."
+        f"seems to want {want[0]:.4g} to {want[1]:.4g}: {why}, and with those its outputs tell "
+        f"the samples apart. If so, results are wrong: use {best.flag}."
     )

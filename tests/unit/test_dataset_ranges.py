@@ -110,16 +110,21 @@ def test_rows_of_features_without_a_known_scale_are_left_alone(tmp_path: Path) -
 
 
 def test_a_spread_that_is_usual_raises_no_suspicion() -> None:
-    assert [suspicion(s) for s in (None, 0.64, 1.13, 10.0, 0.1)] == [""] * 5
-    assert (suspicion(145.0), suspicion(0.005)) == ("large", "small")
+    assert [suspicion(s, 0.5) for s in (None, 0.64, 1.13, 10.0, 0.1)] == [""] * 5
+    assert (suspicion(145.0, 0.5), suspicion(0.005, 0.5)) == ("large", "small")
+    assert suspicion(0.76, 0.0002) == "small"  # outputs that do not depend on the sample
 
 
-def test_outputs_that_do_not_improve_clear_a_model_without_normalization() -> None:
-    """Trained on 0 to 255 without normalization: a large spread, but the proposed values make its
-    outputs say nothing."""
-    (proposed, _) = variants("large", 0, 255, Preprocess())
-    assert advice("d", "large", (0, 255), 90.0, 0.8, {proposed: 0.01}) == ""
-    assert advice("d", "large", (0, 255), 90.0, 0.3, {proposed: 0.8}) != ""
+def test_outputs_that_fall_silent_clear_a_model_without_normalization() -> None:
+    """The figures of small networks without normalization, trained on 0 to 255 and on 0 to 1: the
+    spread is large with bytes in both, but only the latter answers to fractions."""
+    scaled, centred = variants("large", 0, 255, Preprocess())
+    bytes_right = {scaled: 0.0, centred: 0.252}
+    fractions_right = {scaled: 0.665, centred: 0.538}
+    assert advice("d", "large", (0, 255), 193.0, 0.55, bytes_right) == ""
+    assert "scale=1/255" in advice("d", "large", (0, 255), 56.0, 0.799, fractions_right)
+    (larger,) = variants("small", 0, 1, Preprocess())
+    assert "scale=255" in advice("d", "small", (0, 1), 0.76, 0.0, {larger: 0.55})
 
 
 def test_the_proposed_scale_continues_what_is_there() -> None:
