@@ -27,8 +27,8 @@ def worst_layers(conversion: Mapping[str, Any] | None) -> list[RenderableType]:
         return []
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("worst layers", overflow="ellipsis", no_wrap=True, max_width=40)
-    table.add_column("operation")
-    for name in ("share of error", "alone, dB", "with all before, dB"):
+    table.add_column("operation", no_wrap=True)
+    for name in ("of the error", "alone, dB", "in all, dB"):
         table.add_column(name, justify="right")
     table.add_column("done")
     for layer in known[:_SHOWN]:
