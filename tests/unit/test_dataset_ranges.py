@@ -54,6 +54,7 @@ def keywords(shared: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 SAMPLES = str(demo_dir() / "samples.npz") + ":x,y"
 
 
+@pytest.mark.tf
 @pytest.mark.parametrize(
     ("preprocess", "wanted"),
     [
@@ -70,6 +71,7 @@ def test_the_demo_model_used_wrongly_is_warned_of_with_the_flag_that_helps(
     assert flag(said(demo, SAMPLES, preprocess)) == wanted
 
 
+@pytest.mark.tf
 def test_stored_fractions_that_were_multiplied_are_told_to_be_left_alone(
     demo: Path, tmp_path: Path
 ) -> None:
@@ -81,6 +83,7 @@ def test_stored_fractions_that_were_multiplied_are_told_to_be_left_alone(
     )
 
 
+@pytest.mark.tf
 def test_the_warning_names_the_data_what_it_holds_and_what_is_wanted(demo: Path) -> None:
     text = said(demo, SAMPLES)
     assert text is not None
@@ -94,6 +97,7 @@ def test_a_model_that_wants_bytes_is_warned_of_fractions_and_not_of_bytes(shared
     assert flag(said(model, str(images), "scale=1/255")).startswith("--preprocess scale=1 ")
 
 
+@pytest.mark.tf
 @pytest.mark.parametrize(("factor", "wanted"), [(1, ""), (255, "1/255"), (1 / 255, "255")])
 def test_features_that_are_no_pixels_are_judged_by_the_same_rule(
     keywords: Path, shared: Path, tmp_path: Path, factor: float, wanted: str
@@ -172,11 +176,13 @@ def test_a_shape_that_does_not_fit_is_refused_with_what_was_expected_and_what_he
     assert hint in caught.value.hint
 
 
+@pytest.mark.tf
 def test_only_float_models_with_one_input_are_asked(demo: Path) -> None:
     assert applies(read(demo))
     assert not applies(read(demo_dir() / "fashion.keras"))
 
 
+@pytest.mark.tf
 def test_the_spread_is_that_of_the_first_layer(demo: Path) -> None:
     samples = [s[0] for s in load_dataset(SAMPLES).match(read(demo).inputs).spread(8)]
     once = measure_answers(demo, samples, [(1 / 255, 0.0)])
