@@ -58,7 +58,11 @@ def refine(
     progress.stage("Rounding weights")
     fitted = _fitted(dataset, request.samples, measured.samples)
     model = result.with_name("rounded.tflite")
-    count = _round(better.reference, request, fitted, model)
+    try:
+        count = _round(better.reference, request, fitted, model)
+    except ModelError as error:  # the result is good without
+        note = f"Weights are rounded to the nearest step: {error.message}"
+        return replace(better, notes=(*better.notes, note))
     if not count:
         return better
     trial = result.with_name("rounded_int8.tflite")

@@ -11,7 +11,7 @@ import pytest
 from edgeopt.dataset import Preprocess, load_dataset
 from edgeopt.facts import Operator, Tensor
 from edgeopt.model import read
-from edgeopt.optimize import ConversionRequest, quantize
+from edgeopt.optimize import ConversionRequest, quantize, rounding_run
 from edgeopt.optimize.layer_errors_worker import _Model
 from edgeopt.optimize.rounding import Moments, patches, replaced, rounded_layer
 from edgeopt.optimize.rounding_run import _answers_lost
@@ -163,6 +163,18 @@ def test_the_quantizer_puts_each_weight_where_it_was_rounded_to(tmp_path: Path) 
             steps = np.frombuffer(held.data or b"", np.int8).reshape(held.shape or ())
             scales = np.array(held.quantization.scales).reshape(-1, 1, 1, 1)
             np.testing.assert_allclose(steps * scales, made[op.index][0], atol=1e-5)
+
+
+def test_a_failure_to_round_keeps_what_was_made_and_is_noted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rounding_run, "_WORKER", "edgeopt.no_such_module")
+    request = ConversionRequest(scheme="int8")
+    made = quantize(
+        FLOAT, request, tmp_path / "o.tflite", dataset=demo_samples(), progress=Silent()
+    )
+    assert made.engine == "litert-quantizer"
+    assert "rounded to the nearest step" in " ".join(made.notes)
 
 
 def trial(*agrees: bool) -> Trial:
