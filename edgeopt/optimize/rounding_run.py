@@ -69,7 +69,8 @@ def refine(
     jobs = [job(better.model, result.with_name("again.tflite"), better.ranges),
             job(model, trial, better.ranges)]  # fmt: skip
     before, after = _judged(float_path, jobs, measured.kept)
-    kept = after.loss <= before.loss * _WORTH and not _answers_lost(before, after)
+    less = math.fsum(after.noise) <= math.fsum(before.noise)
+    kept = less and after.loss <= before.loss * _WORTH and not _answers_lost(before, after)
     said = {
         "kept": kept,
         "layers": count,

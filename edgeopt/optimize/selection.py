@@ -141,7 +141,8 @@ def _ties(simple: Trial, best: Trial) -> bool:
         return False
     if sum(simple.agrees) < sum(best.agrees):
         return False
-    if simple.loss <= best.loss * _CLOSE:
+    noisier = math.fsum(simple.noise) > math.fsum(best.noise) * _CLOSE
+    if simple.loss <= best.loss * _CLOSE and not noisier:
         return True
     return simple.loss <= best.loss * _CHANCE and not _apart(simple.noise, best.noise)
 
