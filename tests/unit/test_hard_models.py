@@ -209,8 +209,9 @@ for wide, out, stride in [(48, 16, 1), (48, 16, 1), (48, 24, 2), (72, 24, 1), (7
 value = L.ReLU()(norm(L.Conv2D(64, 1, use_bias=False)(value)))
 value = L.Dense(10)(L.GlobalAveragePooling2D()(value))
 model = keras.Model(inputs, L.Softmax()(value))
-model.compile(keras.optimizers.Adam(3e-3), "sparse_categorical_crossentropy")
-model.fit(x, y, batch_size=64, epochs=4, verbose=0)
+slower = keras.optimizers.schedules.CosineDecay(3e-3, 1250)
+model.compile(keras.optimizers.Adam(slower), "sparse_categorical_crossentropy")
+model.fit(x, y, batch_size=64, epochs=10, verbose=0)
 model.save(sys.argv[2])
 """
 
