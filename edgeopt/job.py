@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,6 +13,8 @@ from edgeopt.quality import QualityRequest
 from edgeopt.training import TrainingRequest
 
 __all__ = ["Job"]
+
+_UNBOUNDED = ("mae", "mse", "rmse", "wer", "cer", "sqnr_db")  # metrics that may fall by over 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -86,7 +89,9 @@ class Job:
             raise InputError(f"--timeout must be more than 0 seconds, not {self.timeout_s:g}.")
         if self.tolerance is not None and not self.tolerance >= 0:
             raise InputError(f"--tolerance cannot be {self.tolerance:g}: give 0 or more.")
-        if self.max_accuracy_drop is not None and not 0 <= self.max_accuracy_drop <= 1:
+        unbounded = (self.metric or "").partition("@")[0] in _UNBOUNDED
+        most = math.inf if unbounded else 1.0
+        if self.max_accuracy_drop is not None and not 0 <= self.max_accuracy_drop <= most:
             raise InputError(
                 f"--max-accuracy-drop is a fraction of 0 to 1, not {self.max_accuracy_drop:g}.",
                 "One percentage point is 0.01.",

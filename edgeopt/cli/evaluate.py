@@ -65,7 +65,8 @@ def evaluate(
         return
     console = output.stdout()
     for key, value in found["accuracy"].items():
-        console.print(f"{key:<18} {_shown(value)}", markup=False)
+        if value is not None:  # --json has what was not measured too, as null
+            console.print(f"{key:<18} {_shown(value)}", markup=False)
     rate, count = found["run"]["samples_per_second"], found["run"]["processes"]
     console.print(f"[dim]{rate:.4g} samples/s in {count} processes[/]")
 
@@ -75,4 +76,4 @@ def _shown(value: Any) -> str:
         return f"{value['name']} ({value['runtime']} {value['runtime_version']})"
     if isinstance(value, float):
         return f"{value:.4f}"
-    return "-" if value is None else str(value)
+    return str(value)
