@@ -57,13 +57,23 @@ class ConstraintReport:
 
 @dataclass(frozen=True, kw_only=True)
 class OpPlacement:
-    """Where one operation runs: "edgetpu", "gpu" or "cpu", and why when it is not mapped."""
+    """Where one operation runs: "edgetpu", "gpu" or "cpu", and why when it is not mapped.
+
+    `cause` is the identifier of the rule that decided (empty when mapped); `phrase` is the status
+    phrase that the compiler itself prints for it, None where it has none or it is not known.
+    `certain` is False inside a bracket: between a size known to be mapped and one known refused.
+    `layer` is the source model's name for the operation, where the file tells it.
+    """
 
     index: int
     op: str
     placement: str
     reason: str = ""
     hint: str = ""
+    cause: str = ""
+    phrase: str | None = None
+    certain: bool = True
+    layer: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ LAYERS = [
      "comparison", "parity", "feed", "toml_file", "plan", "job",
      "training", "quality"},
     {"model"},
-    {"optimize", "train", "zoo", "verify", "compile", "device", "report"},
+    {"optimize", "train", "zoo", "verify", "repair", "estimate", "compile", "device", "report"},
     {"pipeline"},
     {"cli"},
     {"__main__"},
