@@ -69,26 +69,33 @@ def refine(
     jobs = [job(better.model, result.with_name("again.tflite"), better.ranges),
             job(model, trial, better.ranges)]  # fmt: skip
     before, after = _judged(float_path, jobs, measured.kept)
-    less = math.fsum(after.noise) <= math.fsum(before.noise)
-    kept = less and after.loss <= before.loss * _WORTH and not _answers_lost(before, after)
-    said = {
-        "kept": kept,
-        "layers": count,
-        "fitted_samples": len(fitted[0]),
-        "judged_samples": len(after.noise),
-        "before": _figures(before),
-        "after": _figures(after),
-        "seconds": round(time.perf_counter() - began, 3),
-    }
-    quality = {**better.quality, "rounding": said}
-    if not kept:
-        return replace(better, quality=quality)
+    said = {"layers": count, "fitted_samples": len(fitted[0]), **_compared(before, after)}
+    said["seconds"] = round(time.perf_counter() - began, 3)
+    better = replace(better, quality={**better.quality, "rounding": said})
+    if not said["kept"]:
+        return better
     trial.replace(result)
     note = (
         f"Weights are rounded so that their errors cancel ({count} layers): "
         f"{_text(after)} against {_text(before)} on {len(after.noise)} samples held out."
     )
-    return replace(better, model=model, quality=quality, notes=(*better.notes, note))
+    return replace(better, model=model, notes=(*better.notes, note))
+
+
+def _compared(before: Trial, after: Trial) -> dict[str, Any]:
+    """The figures of both for the report, and which is kept."""
+    return {
+        "kept": _worth(before, after),
+        "judged_samples": len(after.noise),
+        "before": _figures(before),
+        "after": _figures(after),
+    }
+
+
+def _worth(before: Trial, after: Trial) -> bool:
+    """Whether rounded weights lose so much less that it is no accident, and no answers."""
+    less = math.fsum(after.noise) <= math.fsum(before.noise)
+    return less and after.loss <= before.loss * _WORTH and not _answers_lost(before, after)
 
 
 def _fitted(dataset: Dataset, limit: int, total: int) -> list[NDArray[Any]]:

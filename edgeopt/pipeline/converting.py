@@ -68,16 +68,7 @@ def quantize(session: Session) -> None:
     if job.quality.fallback != "none" and plan.scheme != "int8":
         session.note(f"--fallback changes nothing: no layer of {plan.scheme} is int8 throughout.")
     data = _calibration(session) if plan.scheme in NEEDS_CALIBRATION else None
-    request = ConversionRequest(
-        scheme=plan.scheme,
-        io=plan.io,
-        batch=job.batch,
-        calibration_samples=job.calibration_samples,
-        per_channel="per_channel" in session.target.profile.granularity,
-        legacy_ops=session.target.accelerator == "edgetpu",
-        quality=job.quality,
-        keep=job.training.kept,
-    )
+    request = _request(session)
     key = Store.key(
         stage="optimized",
         source=parent.sha256,
@@ -89,40 +80,66 @@ def quantize(session: Session) -> None:
     )
 
     def make(path: Path) -> Mapping[str, Any]:
-        made = quantize_file(
-            parent.path,
-            request,
-            path,
-            dataset=data,
-            progress=session.progress,
-            source=original.path,
-        )
-        return {
-            "engine": made.engine,
-            "notes": list(made.notes),
-            "calibration": made.calibration,
-            "layer_errors": made.layer_errors,
-            "fallback": made.fallback,
-            "quality": made.quality,
-            "versions": made.versions,
-        }
+        return _made(session, parent.path, request, path, data, original.path)
 
     entry = session.store.build(key, f"{safe_stem(session)}_{plan.scheme}.tflite", make)
     say_cached(session, entry, f"{plan.scheme} model")
     for note in entry.meta["notes"]:
         session.note(note)
-    conversion = {
-        "scheme": plan.scheme,
-        "io": plan.io,
-        "cached": not entry.fresh,
-        "data": data.describe() if data else None,
-        "preprocess": job.preprocess.to_json(),
-        **{k: v for k, v in entry.meta.items() if k != "notes"},
-    }
     session.add(
         artifacts=(*session.report.artifacts, Artifact.of(entry.path, "optimized", parent)),
-        conversion=conversion,
+        conversion=_conversion(session, entry, data),
     )
+
+
+def _request(session: Session) -> ConversionRequest:
+    plan, job = session.plan, session.job
+    assert plan.scheme is not None
+    return ConversionRequest(
+        scheme=plan.scheme,
+        io=plan.io,
+        batch=job.batch,
+        calibration_samples=job.calibration_samples,
+        per_channel="per_channel" in session.target.profile.granularity,
+        legacy_ops=session.target.accelerator == "edgetpu",
+        quality=job.quality,
+        keep=job.training.kept,
+    )
+
+
+def _made(
+    session: Session,
+    float_path: Path,
+    request: ConversionRequest,
+    output: Path,
+    data: Dataset | None,
+    source: Path,
+) -> dict[str, Any]:
+    """Write the file; how it was made, for the cache and the report."""
+    made = quantize_file(
+        float_path, request, output, dataset=data, progress=session.progress, source=source
+    )
+    return {
+        "engine": made.engine,
+        "notes": list(made.notes),
+        "calibration": made.calibration,
+        "layer_errors": made.layer_errors,
+        "fallback": made.fallback,
+        "quality": made.quality,
+        "versions": made.versions,
+    }
+
+
+def _conversion(session: Session, entry: Entry, data: Dataset | None) -> dict[str, Any]:
+    """The report's section."""
+    return {
+        "scheme": session.plan.scheme,
+        "io": session.plan.io,
+        "cached": not entry.fresh,
+        "data": data.describe() if data else None,
+        "preprocess": session.job.preprocess.to_json(),
+        **{k: v for k, v in entry.meta.items() if k != "notes"},
+    }
 
 
 def say_cached(session: Session, entry: Entry, what: str) -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from edgeopt.errors import InputError, ModelError
 from edgeopt.facts import ModelFacts
-from edgeopt.plan.candidate import NEEDS_CALIBRATION, Candidate
+from edgeopt.plan.candidate import NEEDS_CALIBRATION, Candidate, Spec
 from edgeopt.plan.options import Wish, every_candidate
 from edgeopt.profile import HardwareProfile
 from edgeopt.target import Target
@@ -92,39 +92,31 @@ def make_plan(
     _check_trainable(facts, techniques)
     candidates = every_candidate(facts, profile, wish)
     if scheme or techniques:
-        chosen, reasons = _asked(profile, wish, scheme, techniques)
-        quality: Mapping[str, str] = {}
+        spec, reasons = _asked(profile, wish, scheme, techniques)
     else:
-        first = _first(profile, candidates)
-        chosen, techniques, quality = (
-            str(first.spec.scheme),
-            first.spec.techniques,
-            first.spec.quality,
-        )
-        reasons = _why(profile, wish, candidates)
-    plan_io = _io(profile, chosen, io)
-    remarks = _remarks(profile, wish, chosen, techniques, max_accuracy_drop)
-    if plan_io and plan_io != "float32":
-        remarks.append(
-            f"{plan_io} input and output: {profile.name} takes {_list(profile.io_types)}."
-        )
-    name = "+".join((*techniques, chosen))
-    size = None
-    if facts.parameters:
-        size = round(facts.parameters * 4 * profile.schemes[chosen].expected_size_ratio)
+        spec, reasons = _first(profile, candidates).spec, _why(profile, wish, candidates)
+    plan_io = _io(profile, str(spec.scheme), io)
+    remarks = _remarks(profile, wish, spec, max_accuracy_drop, plan_io)
     return Plan(
         target=target.name,
-        scheme=chosen,
+        scheme=spec.scheme,
         io=plan_io,
-        techniques=techniques,
-        quality=quality,
+        techniques=spec.techniques,
+        quality=spec.quality,
         goal=goal,
         reasons=(*reasons, *remarks),
-        remarks=tuple(remarks),
-        rejected={c.name: c.reason for c in candidates if c.name != name and not c.available},
-        expected_size_bytes=size,
+        remarks=remarks,
+        rejected={c.name: c.reason for c in candidates if c.name != spec.name and not c.available},
+        expected_size_bytes=_size_bytes(facts, profile, str(spec.scheme)),
         candidates=candidates,
     )
+
+
+def _size_bytes(facts: ModelFacts, profile: HardwareProfile, scheme: str) -> int | None:
+    """Of all parameters in the `scheme`, from 4 bytes each; None where none are known."""
+    if not facts.parameters:
+        return None
+    return round(facts.parameters * 4 * profile.schemes[scheme].expected_size_ratio)
 
 
 def _finished(
@@ -192,13 +184,10 @@ def _why(profile: HardwareProfile, wish: Wish, candidates: tuple[Candidate, ...]
 
 
 def _remarks(
-    profile: HardwareProfile,
-    wish: Wish,
-    chosen: str,
-    techniques: tuple[str, ...],
-    budget: float | None,
-) -> list[str]:
+    profile: HardwareProfile, wish: Wish, spec: Spec, budget: float | None, io: str | None
+) -> tuple[str, ...]:
     """What a reader must know of the choice, whoever made it."""
+    chosen = str(spec.scheme)
     found, note = [], profile.schemes[chosen].note
     if profile.schemes[chosen].slow:
         found.append(f"Slow on {profile.name}: {note or 'runs on reference kernels.'}")
@@ -206,20 +195,22 @@ def _remarks(
         found.append(note)
     if chosen in NEEDS_CALIBRATION and not wish.has_calibration:
         found.append("The training data serves for calibration: there is no --calibration.")
-    if {"prune", "cluster"}.intersection(techniques) and not wish.guarded:
+    if {"prune", "cluster"}.intersection(spec.techniques) and not wish.guarded:
         found.append(
             "Nothing guards the accuracy, which pruning and clustering cost some of: give "
             "--eval-data and --max-accuracy-drop."
         )
     elif budget is not None and not wish.guarded:
         found.append("The accuracy budget needs labelled data to be held: give --eval-data.")
-    return found
+    if io and io != "float32":
+        found.append(f"{io} input and output: {profile.name} takes {_list(profile.io_types)}.")
+    return tuple(found)
 
 
 def _asked(
     profile: HardwareProfile, wish: Wish, scheme: str | None, techniques: tuple[str, ...]
-) -> tuple[str, list[str]]:
-    """The scheme to use, after every check that can be made before work begins."""
+) -> tuple[Spec, list[str]]:
+    """What to make, and why, after every check that can be made before work begins."""
     reasons = []
     if techniques:
         reasons.append(f"{' + '.join(techniques)} was asked for.")
@@ -231,7 +222,7 @@ def _asked(
         reasons.append(f"{chosen} is what {profile.name} runs best after it.")
     if "qat" in techniques and chosen not in NEEDS_CALIBRATION and chosen != "dynamic_int8":
         reasons.append(f"qat prepares weights for 8 bits; {chosen} makes no use of that.")
-    return chosen, reasons
+    return Spec(scheme=chosen, techniques=techniques), reasons
 
 
 def _checked(profile: HardwareProfile, scheme: str, wish: Wish) -> str:

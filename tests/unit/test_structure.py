@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-PACKAGE = Path(__file__).resolve().parents[2] / "edgeopt"
+REPOSITORY = Path(__file__).resolve().parents[2]
+PACKAGE = REPOSITORY / "edgeopt"
 
 # A module may import from its own layer's folder and from layers above it in this list.
 LAYERS = [
@@ -59,11 +60,26 @@ def test_arrows_point_one_way(path: Path) -> None:
         assert lower < here or same_layer_noun, f"{relative} imports edgeopt.{other}"
 
 
-@pytest.mark.parametrize(
-    "path", sorted(PACKAGE.rglob("*.py")), ids=lambda p: p.relative_to(PACKAGE).as_posix()
-)
-def test_no_file_is_longer_than_400_lines(path: Path) -> None:
-    assert len(path.read_text(encoding="utf-8").splitlines()) <= 400
+@pytest.mark.parametrize("folder", ["edgeopt", "tests", "benchmarks"])
+def test_no_file_is_longer_than_400_lines(folder: str) -> None:
+    lengths = {
+        path.relative_to(REPOSITORY).as_posix(): len(path.read_text(encoding="utf-8").splitlines())
+        for path in (REPOSITORY / folder).rglob("*.py")
+    }
+    assert lengths
+    assert {name: lines for name, lines in lengths.items() if lines > 400} == {}
+
+
+def test_no_function_of_the_package_is_longer_than_50_lines() -> None:
+    lengths = {
+        f"{path.relative_to(PACKAGE).as_posix()}:{node.lineno} {node.name}": lines
+        for path in PACKAGE.rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))
+        and (lines := (node.end_lineno or 0) - node.lineno + 1)
+    }
+    assert lengths
+    assert {name: lines for name, lines in lengths.items() if lines > 50} == {}
 
 
 def _modules_after(code: str) -> set[str]:
