@@ -13,18 +13,7 @@ __all__ = ["deploy"]
 
 
 @click.command()
-@options.model
-@options.target()
-@options.device
-@options.calibration
-@options.preprocess
-@options.evaluation
-@options.conversion
-@options.quality
-@options.training
-@options.compiler
-@options.measuring
-@options.keep
+@options.whole
 @click.option("--run/--no-run", default=True, help="Run on the device, or stop before the push.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done, and why.")
 @options.output

@@ -19,7 +19,7 @@ __all__ = [
     "as_json", "calibration", "compiler", "conversion", "device", "device_python", "evaluation",
     "job", "judging", "keep", "measuring", "model", "output", "preprocess", "preprocessing",
     "quality", "report", "target",
-    "timeout", "training",
+    "timeout", "training", "whole",
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -224,6 +224,20 @@ output = option(
     type=click.Path(path_type=Path),
     metavar="PATH",
     help="Folder, or .tflite file, for what is made.",
+)
+whole = stack(  # the verbs that go the whole way, from the model to the device
+    model,
+    target(),
+    device,
+    calibration,
+    preprocess,
+    evaluation,
+    conversion,
+    quality,
+    training,
+    compiler,
+    measuring,
+    keep,
 )
 report = option(
     "--report",

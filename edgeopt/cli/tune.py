@@ -13,18 +13,7 @@ __all__ = ["tune"]
 
 
 @click.command()
-@options.model
-@options.target()
-@options.device
-@options.calibration
-@options.preprocess
-@options.evaluation
-@options.conversion
-@options.quality
-@options.training
-@options.compiler
-@options.measuring
-@options.keep
+@options.whole
 @click.option(
     "--candidate", "candidates", multiple=True, metavar="SPEC",
     help="Such as int8, int8:ranges=mse, prune=0.5+int8, cluster=32+int8, qat+int8 (repeatable); "

@@ -14,7 +14,7 @@ from edgeopt.device.adb_frame import Frame, marked_command, new_marker
 from edgeopt.device.adb_server import AdbProgram, explain, find_program, reach
 from edgeopt.device.capture import Capture, deadline_passed
 from edgeopt.device.inventory import DeviceSpec
-from edgeopt.device.packing import Packing, UnpackFailed
+from edgeopt.device.packing import Packing
 from edgeopt.device.printable import tail
 from edgeopt.device.transport import Completed
 from edgeopt.errors import DeviceError
@@ -130,9 +130,7 @@ class AdbTransport:
             raise
         if done.exit_code:
             said = tail(done.stderr or done.stdout) or f"exit {done.exit_code}"
-            raise UnpackFailed(
-                f"{self.name} could not decompress {source.name} ({packing.unpack[0]}): {said}."
-            )
+            raise packing.failed(self.name, source, said)
 
     def pull(self, remote: str, target: Path, *, timeout_s: float) -> None:
         adb_sync.pull(self._adb.serial, self.name, remote, target, timeout_s=timeout_s)

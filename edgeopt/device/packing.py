@@ -71,6 +71,12 @@ class Packing:
         self.sent += len(packed)
         yield packed, done
 
+    def failed(self, device: str, source: Path, said: str) -> UnpackFailed:
+        """The error for what the program on the `device` said."""
+        return UnpackFailed(
+            f"{device} could not decompress {source.name} ({self.unpack[0]}): {said}."
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Transfer:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from edgeopt.device.capture import MAX_PULL_BYTES, Capture, deadline_passed
 from edgeopt.device.inventory import DeviceSpec
-from edgeopt.device.packing import Packing, UnpackFailed
+from edgeopt.device.packing import Packing
 from edgeopt.device.printable import tail
 from edgeopt.device.ssh_connect import fetch_host_keys, open_transport
 from edgeopt.device.transport import Completed
@@ -112,9 +112,7 @@ class SshTransport:
             lambda to, dog: _send_packed(to, source, packing, dog, on_bytes),
         )
         if said:
-            raise UnpackFailed(
-                f"{self.name} could not decompress {source.name} ({packing.unpack[0]}): {said}."
-            )
+            raise packing.failed(self.name, source, said)
 
     def _store(
         self,

@@ -89,48 +89,31 @@ def _question(options: Options) -> tuple[Input, ...]:
     )
 
 
-_APPLICATIONS = "keras.applications"
+def _application(
+    name: str, title: str, paper: str, function: str, size: int = 224, **more: float
+) -> Builder:
+    """A classifier of images that keras.applications defines as `function`."""
+    return Builder(
+        name=name,
+        title=title,
+        source=f"{paper}; keras.applications.{function}",
+        make=f"images:{name}",
+        normalized=True,
+        metric="top1",
+        options={"size": size, **more, "classes": 1000},
+        inputs=_image,
+    )
+
+
+_HOWARD = "Howard et al. 2017, arXiv:1704.04861"
+_SANDLER = "Sandler et al. 2018, arXiv:1801.04381"
+_SZEGEDY = "Szegedy et al. 2015, arXiv:1512.00567"
+_HE = "He et al. 2016, arXiv:1603.05027"
 _ALL = (
-    Builder(
-        name="mobilenet_v1",
-        title="MobileNet v1",
-        source=f"Howard et al. 2017, arXiv:1704.04861; {_APPLICATIONS}.MobileNet",
-        make="images:mobilenet_v1",
-        normalized=True,
-        metric="top1",
-        options={"size": 224, "alpha": 1.0, "classes": 1000},
-        inputs=_image,
-    ),
-    Builder(
-        name="mobilenet_v2",
-        title="MobileNet v2",
-        source=f"Sandler et al. 2018, arXiv:1801.04381; {_APPLICATIONS}.MobileNetV2",
-        make="images:mobilenet_v2",
-        normalized=True,
-        metric="top1",
-        options={"size": 224, "alpha": 1.0, "classes": 1000},
-        inputs=_image,
-    ),
-    Builder(
-        name="inception_v3",
-        title="Inception v3",
-        source=f"Szegedy et al. 2015, arXiv:1512.00567; {_APPLICATIONS}.InceptionV3",
-        make="images:inception_v3",
-        normalized=True,
-        metric="top1",
-        options={"size": 299, "classes": 1000},
-        inputs=_image,
-    ),
-    Builder(
-        name="resnet_v2_101",
-        title="ResNet v2 101",
-        source=f"He et al. 2016, arXiv:1603.05027; {_APPLICATIONS}.ResNet101V2",
-        make="images:resnet_v2_101",
-        normalized=True,
-        metric="top1",
-        options={"size": 299, "classes": 1000},
-        inputs=_image,
-    ),
+    _application("mobilenet_v1", "MobileNet v1", _HOWARD, "MobileNet", alpha=1.0),
+    _application("mobilenet_v2", "MobileNet v2", _SANDLER, "MobileNetV2", alpha=1.0),
+    _application("inception_v3", "Inception v3", _SZEGEDY, "InceptionV3", size=299),
+    _application("resnet_v2_101", "ResNet v2 101", _HE, "ResNet101V2", size=299),
     Builder(
         name="wav2letter",
         title="Wav2letter",

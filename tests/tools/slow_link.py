@@ -7,7 +7,6 @@ import contextlib
 import socket
 import threading
 import time
-from types import TracebackType
 
 __all__ = ["SlowLink"]
 
@@ -33,12 +32,7 @@ class SlowLink:
     def __enter__(self) -> SlowLink:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
 
     def close(self) -> None:
