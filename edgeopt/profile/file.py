@@ -121,7 +121,8 @@ def _profile(root: Section) -> HardwareProfile:
         operations=_operations(root),
         partition=_partition(root),
         tail=_tail(root),
-        remedies=_remedies(root),
+        remedies=_named_texts(root, "remedies"),
+        phrases=_named_texts(root, "phrases"),
         sources=sources,
         path=root.path,
     )
@@ -214,6 +215,6 @@ def _tail(root: Section) -> Tail:
     return tail
 
 
-def _remedies(root: Section) -> dict[str, str]:
-    section = root.section("remedies", required=False)
+def _named_texts(root: Section, name: str) -> dict[str, str]:
+    section = root.section(name, required=False)
     return {key: section.text(key) for key in section.names()}

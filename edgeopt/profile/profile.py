@@ -134,7 +134,8 @@ class HardwareProfile:
     """Constraints of one kind of device. Raises InputError when they contradict each other.
 
     `free_inner_dims`: only that many innermost dimensions of an activation may exceed 1. `remedies`
-    is what to do about an operation. `sources` names where each group of facts is from.
+    is what to do about an operation. `phrases` is what the tool prints for a cause, in the order in
+    which it looks ("limitation" for every rule not named). `sources` names where facts are from.
     """
 
     name: str
@@ -163,6 +164,7 @@ class HardwareProfile:
     partition: Partition = field(default_factory=Partition)
     tail: Tail = field(default_factory=Tail)
     remedies: Mapping[str, str] = field(default_factory=dict)
+    phrases: Mapping[str, str] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     path: Path | None = None
 
@@ -268,6 +270,7 @@ class HardwareProfile:
             "schemes": {name: scheme.to_json() for name, scheme in self.schemes.items()},
             "operations": [rule.to_json() for rule in self.operations.values()],
             "remedies": dict(self.remedies),
+            "phrases": dict(self.phrases),
             "sources": dict(self.sources),
         }
 

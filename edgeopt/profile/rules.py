@@ -66,13 +66,20 @@ RULES: Mapping[str, Mapping[str, str]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Check:
-    """One rule with its parameters; `source` says who states it, or where it was seen."""
+    """One rule with its parameters; `source` says who states it, or where it was seen.
+
+    `cause` identifies it in JSON: the rule's own name, where the profile gives none.
+    """
 
     rule: str
     stage: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
     source: str = ""
     hint: str = ""
+    cause: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "cause", self.cause or self.rule)
 
     def to_json(self) -> dict[str, Any]:
         content = {"rule": self.rule, "stage": self.stage, "source": self.source}
@@ -86,6 +93,7 @@ class OperationRule:
     `types` and `output_types` are those of run-time tensors. `max_version` is the newest that the
     accelerator maps (None: any that parses), `min_runtime` the oldest device runtime that can.
     `backends` names the driver interfaces that have a kernel; empty where there is only one.
+    `type_causes` gives a wrong type a cause of its own ("float_quantize" rather than "data_type").
     """
 
     name: str
@@ -96,6 +104,7 @@ class OperationRule:
     custom: bool = False
     backends: tuple[str, ...] = ()
     checks: tuple[Check, ...] = ()
+    type_causes: Mapping[str, str] = field(default_factory=dict)
     source: str = ""
 
     def to_json(self) -> dict[str, Any]:
@@ -108,6 +117,7 @@ class OperationRule:
             "custom": self.custom,
             "backends": list(self.backends),
             "checks": [check.to_json() for check in self.checks],
+            "type_causes": dict(self.type_causes),
             "source": self.source,
         }
 
@@ -125,10 +135,15 @@ def read_operation(section: Section, types: tuple[str, ...], source: str) -> Ope
         custom=section.flag("custom", False),
         backends=section.texts("backends", ()),
         source=section.text("source", source or None),
+        type_causes=_texts_by_name(section.section("type_causes", required=False)),
         checks=tuple(_read_check(part, source) for part in section.sections("check")),
     )
     section.finish()
     return rule
+
+
+def _texts_by_name(section: Section) -> dict[str, str]:
+    return {name: section.text(name) for name in section.names()}
 
 
 def _read_check(section: Section, source: str) -> Check:
@@ -144,6 +159,7 @@ def _read_check(section: Section, source: str) -> Check:
         parameters=parameters,
         source=section.text("source", source or None),
         hint=section.text("hint", ""),
+        cause=section.text("cause", ""),
     )
     for name in RULES[rule]:
         section.value(name)

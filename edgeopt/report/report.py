@@ -9,8 +9,9 @@ from typing import Any
 from edgeopt import __version__
 from edgeopt.artifact import Artifact
 from edgeopt.facts import ModelFacts, Tensor
-from edgeopt.findings import ConstraintReport, Placement
+from edgeopt.findings import ConstraintReport, OpPlacement, Placement
 from edgeopt.measurement import Measurement
+from edgeopt.model.layer_names import layer_names
 from edgeopt.plan import Plan
 from edgeopt.target import Target
 
@@ -110,16 +111,17 @@ def _tensor(tensor: Tensor) -> dict[str, Any]:
 
 
 def ops_json(facts: ModelFacts, placement: Placement | None) -> list[dict[str, Any]]:
-    """The `ops` list of `inspect`: placement, reason and hint where a placement is known."""
-    placed = {p.index: p for p in placement.ops} if placement else {}
+    """The `ops` list of `inspect`: where each operation runs and why, where that is known."""
+    placed = _placed(facts, placement)
+    names = [name for graph in facts.subgraphs for name in layer_names(graph)]
     rows = []
-    for op in facts.operators():
+    for op, name in zip(facts.operators(), names, strict=True):
         row: dict[str, Any] = {
             "index": op.index,
             "subgraph": op.subgraph,
             "op": op.op,
             "version": op.version,
-            "layer": op.layer or None,
+            "layer": name,
             "dtype": op.outputs[0].dtype if op.outputs else None,
             "shapes": {
                 "inputs": [
@@ -128,7 +130,24 @@ def ops_json(facts: ModelFacts, placement: Placement | None) -> list[dict[str, A
                 "outputs": [None if t.shape is None else list(t.shape) for t in op.outputs],
             },
         }
-        if op.subgraph == 0 and (where := placed.get(op.index)):
-            row |= {"placement": where.placement, "reason": where.reason, "hint": where.hint}
+        if where := placed.get((op.subgraph, op.index)):
+            row |= {
+                "placement": where.placement,
+                "reason": where.reason,
+                "hint": where.hint,
+                "cause": where.cause,
+                "phrase": where.phrase,
+                "certain": where.certain,
+            }
         rows.append(row)
     return rows
+
+
+def _placed(facts: ModelFacts, placement: Placement | None) -> dict[tuple[int, int], OpPlacement]:
+    """By subgraph and index. Placements that cover the whole file are in its order; others (of a
+    compiled file's source) tell about the first subgraph alone."""
+    ops = placement.ops if placement else ()
+    keys = [(op.subgraph, op.index) for op in facts.operators()]
+    if len(ops) == len(keys):
+        return dict(zip(keys, ops, strict=True))
+    return {(0, op.index): op for op in ops}

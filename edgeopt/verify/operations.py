@@ -13,20 +13,25 @@ from edgeopt.profile.rules import Check, OperationRule
 from edgeopt.verify.checks import CHECKS, uncertain
 from edgeopt.verify.graph import Graph, known_shape
 
-__all__ = ["Judgement", "judge", "requirement"]
+__all__ = ["Judgement", "judge", "phrase", "requirement"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """`supported`: the accelerator takes it. `reason` and `hint` are empty when it does.
+    """`supported`: the accelerator takes it. `reason`, `hint` and `cause` are empty when it does.
 
-    `fatal` breaks the whole model if the operation is in the partition; `advice` is legal or not
-    certain. `checked` counts the comparisons that could be made.
+    `certain` is False in a bracket, between what is known to be taken and what is known refused.
+    `phrase` is what the tool itself prints for the refusal. `fatal` breaks the whole model if the
+    operation is in the partition; `advice` is legal or not certain. `checked` counts the
+    comparisons that could be made.
     """
 
     supported: bool
     reason: str = ""
     hint: str = ""
+    cause: str = ""
+    phrase: str | None = None
+    certain: bool = True
     source: str = ""
     fatal: tuple[Violation, ...] = ()
     advice: tuple[Violation, ...] = ()
@@ -39,32 +44,59 @@ def judge(op: Operator, graph: Graph, profile: HardwareProfile) -> Judgement:
     remedy = profile.remedies.get(op.op, "")
     if rule is None or rule.custom != op.custom:
         what = "custom operation" if op.custom else "operation not supported"
-        return Judgement(supported=False, reason=what, hint=remedy, source=profile.partition.source)
-    for reason in _refusals(op, graph, rule, profile):
+        cause = "custom" if op.custom else "operation_unsupported"
+        taken = profile.activation_types
+        plain = OperationRule(name=op.op, types=taken, output_types=taken)
+        causes = {cause} | {name for name, _ in _refusals(op, graph, plain, profile)}
+        return Judgement(
+            supported=False,
+            reason=what,
+            hint=remedy,
+            cause=cause,
+            phrase=phrase(causes, profile),
+            source=profile.partition.source,
+        )
+    if refusals := list(_refusals(op, graph, rule, profile)):
         unquantized = profile.requires_quantization and _float_weights(op)
-        hint = remedy or ("Give calibration data with --calibration." if unquantized else "")
-        return Judgement(supported=False, reason=reason, hint=hint, source=rule.source, checked=4)
-    return _run_checks(op, graph, rule, remedy)
+        cause, reason = refusals[0]
+        return Judgement(
+            supported=False,
+            reason=reason,
+            hint=remedy or ("Give calibration data with --calibration." if unquantized else ""),
+            cause=cause,
+            phrase=phrase({name for name, _ in refusals}, profile),
+            source=rule.source,
+            checked=4,
+        )
+    return _run_checks(op, graph, rule, profile)
+
+
+def phrase(causes: set[str], profile: HardwareProfile) -> str | None:
+    """What the tool prints: of several causes the one it looks at first, None where not known."""
+    named = [text for cause, text in profile.phrases.items() if cause in causes]
+    return named[0] if named else profile.phrases.get("limitation")
 
 
 def _refusals(
     op: Operator, graph: Graph, rule: OperationRule, profile: HardwareProfile
-) -> Iterator[str]:
-    """Why the operation is left to the CPU before any rule of its own is looked at."""
-    types = sorted(_wrong_types(op, graph, rule, profile))
+) -> Iterator[tuple[str, str]]:
+    """Why the operation is left to the CPU before any rule of its own is looked at: the cause and
+    the reason in words."""
+    types = sorted(set(_wrong_types(op, graph, rule, profile)))
     if types:
-        yield f"unsupported data type {', '.join(types)}"
+        cause = next((rule.type_causes[t] for t in types if t in rule.type_causes), "data_type")
+        yield cause, f"unsupported data type {', '.join(types)}"
     if rule.max_version is not None and (op.version or 0) > rule.max_version:
-        yield f"version {op.version} is newer than {rule.max_version}"
+        yield "version", f"version {op.version} is newer than {rule.max_version}"
     offered = profile.partition.runtime_version
     if rule.min_runtime is not None and offered is not None and rule.min_runtime > offered:
-        yield f"needs runtime {rule.min_runtime}, the device has {offered}"
+        yield "runtime", f"needs runtime {rule.min_runtime}, the device has {offered}"
     for tensor in (*graph.inputs(op), *op.outputs):
         if profile.max_rank is not None and (tensor.rank or 0) > profile.max_rank:
-            yield f"rank {tensor.rank} is above {profile.max_rank}"
+            yield "rank", f"rank {tensor.rank} is above {profile.max_rank}"
         if not graph.constant(tensor) and _outer_dimensions(tensor, profile.free_inner_dims):
-            shape = list(tensor.shape or ())
-            yield f"shape {shape} exceeds 1 outside its {profile.free_inner_dims} inner dimensions"
+            shape, free = list(tensor.shape or ()), profile.free_inner_dims
+            yield "outer_dimension", f"shape {shape} exceeds 1 outside its {free} inner dimensions"
 
 
 def _wrong_types(
@@ -88,7 +120,11 @@ def _outer_dimensions(tensor: Tensor, free: int | None) -> bool:
     return free is not None and shape is not None and any(d > 1 for d in shape[:-free])
 
 
-def _run_checks(op: Operator, graph: Graph, rule: OperationRule, remedy: str) -> Judgement:
+def _run_checks(
+    op: Operator, graph: Graph, rule: OperationRule, profile: HardwareProfile
+) -> Judgement:
+    remedy = profile.remedies.get(op.op, "")
+    certain = True
     fatal: list[Violation] = []
     advice: list[Violation] = []
     checked = 4  # name, types, version and shape
@@ -102,14 +138,22 @@ def _run_checks(op: Operator, graph: Graph, rule: OperationRule, remedy: str) ->
             reason = f"{found}; {requirement(check)}"
             hint = remedy or _hint(check)
             return Judgement(
-                supported=False, reason=reason, hint=hint, source=check.source, checked=checked
+                supported=False,
+                reason=reason,
+                hint=hint,
+                cause=check.cause,
+                phrase=phrase({check.cause}, profile),
+                source=check.source,
+                checked=checked,
             )
         if found:
             (fatal if check.stage == "graph_build" else advice).append(_violation(op, check, found))
         elif doubt:
+            certain = certain and check.stage != "support_check"
             advice.append(_violation(op, check, f"{doubt}, between what is known to work and not"))
     return Judgement(
         supported=True,
+        certain=certain,
         fatal=tuple(fatal),
         advice=tuple(advice),
         checked=checked,

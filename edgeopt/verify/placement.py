@@ -10,6 +10,7 @@ from edgeopt.errors import ModelError
 from edgeopt.facts import ModelFacts, Operator
 from edgeopt.findings import OpPlacement, Placement
 from edgeopt.model.edgetpu_payload import read_payload
+from edgeopt.model.layer_names import layer_names
 from edgeopt.profile import HardwareProfile
 from edgeopt.verify.graph import Graph
 from edgeopt.verify.operations import Judgement, judge
@@ -28,16 +29,24 @@ def predict(facts: ModelFacts, profile: HardwareProfile) -> Placement | None:
     if compiled := profile.compiled(facts):
         return _of_compiled_file(facts, profile, {id(op) for op in compiled})
     operators = tuple(facts.operators())
+    layers = _layers(facts)
     if not profile.accelerated:
-        ops = tuple(OpPlacement(index=o.index, op=o.op, placement="cpu") for o in operators)
+        ops = tuple(
+            OpPlacement(index=o.index, op=o.op, placement="cpu", layer=layers[id(o)])
+            for o in operators
+        )
         return _placement("predicted", ops, subgraphs=0, place="cpu")
     main = facts.subgraphs[0]
     found = survey(facts, profile)
     ops = tuple(
-        _place(op, verdict, index in found.chosen, profile)
+        replace(_place(op, verdict, index in found.chosen, profile), layer=layers[id(op)])
         for index, (op, verdict) in enumerate(zip(main.operators, found.judged, strict=True))
     )
-    rest = tuple(_elsewhere(op) for op in operators if op.subgraph != main.index)
+    rest = tuple(
+        replace(_elsewhere(op), layer=layers[id(op)])
+        for op in operators
+        if op.subgraph != main.index
+    )
     place = profile.partition.place
     return _placement("predicted", ops + rest, subgraphs=int(bool(found.chosen)), place=place)
 
@@ -129,10 +138,16 @@ def _chosen(
 def _place(op: Operator, verdict: Judgement, chosen: bool, profile: HardwareProfile) -> OpPlacement:
     if chosen:
         place = profile.partition.place
-        return OpPlacement(index=op.index, op=op.op, placement=place)
+        return OpPlacement(index=op.index, op=op.op, placement=place, certain=verdict.certain)
     if not verdict.supported:
         return OpPlacement(
-            index=op.index, op=op.op, placement="cpu", reason=verdict.reason, hint=verdict.hint
+            index=op.index,
+            op=op.op,
+            placement="cpu",
+            reason=verdict.reason,
+            hint=verdict.hint,
+            cause=verdict.cause,
+            phrase=verdict.phrase,
         )
     return OpPlacement(
         index=op.index,
@@ -140,21 +155,41 @@ def _place(op: Operator, verdict: Judgement, chosen: bool, profile: HardwareProf
         placement="cpu",
         reason=f"supported, but outside the {profile.partition.pick} partition",
         hint="Remove or move the unsupported operation that divides the graph.",
+        cause="outside_partition",
+        phrase=profile.phrases.get("outside_partition"),
+        certain=verdict.certain,
     )
 
 
 def _elsewhere(op: Operator) -> OpPlacement:
     reason = f"in subgraph {op.subgraph}; only the first one is accelerated"
-    return OpPlacement(index=op.index, op=op.op, placement="cpu", reason=reason)
+    return OpPlacement(
+        index=op.index, op=op.op, placement="cpu", reason=reason, cause="other_subgraph"
+    )
+
+
+def _layers(facts: ModelFacts) -> dict[int, str | None]:
+    """By the identity of the operator: indices repeat in each subgraph."""
+    return {
+        id(op): name
+        for graph in facts.subgraphs
+        for op, name in zip(graph.operators, layer_names(graph), strict=True)
+    }
 
 
 def _of_compiled_file(facts: ModelFacts, profile: HardwareProfile, compiled: set[int]) -> Placement:
     place = profile.partition.place
+    layers = _layers(facts)
     ops = tuple(
         OpPlacement(index=op.index, op=op.op, placement=place)
         if id(op) in compiled
         else OpPlacement(
-            index=op.index, op=op.op, placement="cpu", reason="the compiler left it to the CPU"
+            index=op.index,
+            op=op.op,
+            placement="cpu",
+            reason="the compiler left it to the CPU",
+            cause="left_by_compiler",
+            layer=layers[id(op)],
         )
         for op in facts.operators()
     )
