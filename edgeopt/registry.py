@@ -1,7 +1,8 @@
 """The built-ins by name, and the plug-ins that entry points add to them.
 
-Groups: `edgeopt.compilers`, `edgeopt.transports`, `edgeopt.runtimes`, `edgeopt.targets`. Nothing
-is imported until it is asked for; a plug-in that breaks is an error naming its distribution.
+Groups: `edgeopt.compilers`, `edgeopt.transports`, `edgeopt.runtimes`, `edgeopt.estimators`,
+`edgeopt.targets`. Nothing is imported until it is asked for; a plug-in that breaks is an error
+naming its distribution.
 """
 
 from __future__ import annotations
@@ -36,6 +37,8 @@ BUILTINS: dict[str, dict[str, str]] = {
         "edgetpu": "edgeopt.device.agent_runner:run",
         "benchmark_model": "edgeopt.device.benchmark_model:run",
     },
+    # By compiler: what its output will need and take, before it runs (edgeopt.estimate.contract).
+    "estimators": {},
     "targets": {},
 }
 

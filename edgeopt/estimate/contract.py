@@ -1,0 +1,174 @@
+"""What every estimator takes and gives. One for each compiler, in the registry's "estimators":
+
+    estimate(facts, placement, profile, options) -> Estimate | None
+
+The placement comes in as an argument, so that estimating stays apart from predicting. None means
+that there is nothing to say: no operation is mapped, or the file has no sizes. An estimator never
+runs a model and raises EdgeoptError only.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from edgeopt.facts import ModelFacts
+from edgeopt.findings import Placement
+from edgeopt.profile import HardwareProfile
+
+__all__ = ["Advice", "Choice", "Estimate", "EstimateOptions", "Estimator", "Latency", "Memory"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class EstimateOptions:
+    """`host` names what the accelerator is attached to (None: the estimator's default); `beside`
+    are models that would be compiled together with this one, with their placements."""
+
+    host: str | None = None
+    beside: tuple[tuple[ModelFacts, Placement], ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Memory:
+    """Parameter memory in bytes as the compiler will lay it out, padding included.
+
+    `on_chip` stays on the chip between inferences, `off_chip` crosses the link with each one.
+    `limit` is the cache that is expected to be left beside activations, between `limit_low` and
+    `limit_high`; `fits` is "yes" below all of that range, "no" above it, else "uncertain".
+    `activations` is the most that intermediate results need at once, None where not estimated.
+    """
+
+    on_chip: int
+    off_chip: int
+    limit: int
+    limit_low: int
+    limit_high: int
+    fits: str
+    activations: int | None = None
+    low: int | None = None  # of on_chip + off_chip, from the estimator's known errors
+    high: int | None = None
+
+    @property
+    def total(self) -> int:
+        return self.on_chip + self.off_chip
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "on_chip": self.on_chip,
+            "off_chip": self.off_chip,
+            "total": self.total,
+            "total_interval": None if self.low is None else [self.low, self.high],
+            "limit_bytes": self.limit,
+            "limit_interval": [self.limit_low, self.limit_high],
+            "fits": self.fits,
+            "activations": self.activations,
+            "source": "estimate",
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Latency:
+    """One inference in milliseconds. `low` to `high` is meant to hold the share `coverage` of
+    models like those of `data`; `terms` add up to `value`, and `bound` names the largest.
+
+    `extrapolated` lists what is outside of the data that the estimate was fitted to.
+    """
+
+    value_ms: float
+    low_ms: float
+    high_ms: float
+    host: str
+    terms_ms: Mapping[str, float]
+    bound: str
+    reason: str
+    coverage: float
+    data: str
+    extrapolated: tuple[str, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "value": self.value_ms,
+            "low": self.low_ms,
+            "high": self.high_ms,
+            "coverage": self.coverage,
+            "host": self.host,
+            "terms": dict(self.terms_ms),
+            "bound": self.bound,
+            "reason": self.reason,
+            "extrapolated": list(self.extrapolated),
+            "data": self.data,
+            "source": "estimate",
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Choice:
+    """One way to go, with its estimate: milliseconds per inference, and inferences per second
+    where several devices work at once (None: one after the other)."""
+
+    name: str
+    latency_ms: float
+    low_ms: float
+    high_ms: float
+    per_second: float | None = None
+    detail: str = ""
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "latency_ms": {"value": self.latency_ms, "low": self.low_ms, "high": self.high_ms},
+            "per_second": self.per_second,
+            "detail": self.detail,
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Advice:
+    """`kind` is an identifier ("streaming", "segments", "co-compile", "tail" ...), `text` what to
+    do in one or two sentences, `choices` what each way would take; all of it estimated."""
+
+    kind: str
+    text: str
+    choices: tuple[Choice, ...] = ()
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "kind": self.kind,
+            "text": self.text,
+            "choices": [choice.to_json() for choice in self.choices],
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
+class Estimate:
+    """All that is estimated for one model; `latency` is None where nothing was fitted for it."""
+
+    estimator: str
+    memory: Memory | None = None
+    latency: Latency | None = None
+    advice: tuple[Advice, ...] = ()
+    notes: tuple[str, ...] = field(default=())
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "source": "estimate",
+            "estimator": self.estimator,
+            "parameter_bytes": self.memory.to_json() if self.memory else None,
+            "latency_ms": self.latency.to_json() if self.latency else None,
+            "advice": [item.to_json() for item in self.advice],
+            "notes": list(self.notes),
+        }
+
+
+class Estimator(Protocol):
+    """Raises InputError for a host that it does not know."""
+
+    def __call__(
+        self,
+        facts: ModelFacts,
+        placement: Placement,
+        profile: HardwareProfile,
+        options: EstimateOptions,
+        /,
+    ) -> Estimate | None: ...
