@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from edgeopt import paths
 from edgeopt.artifact import hash_path
 from edgeopt.errors import ToolError
+from edgeopt.fetch import download
 
 __all__ = ["PINNED_VERSION", "fetch_benchmark_binary", "platform_of"]
 
@@ -26,9 +26,6 @@ _PLATFORMS = {
 _ARCH = {"aarch64": "arm64", "arm64": "arm64", "x86_64": "x86_64", "amd64": "x86_64"}
 _MAGIC = (b"\x7fELF", b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe")  # ELF, Mach-O, universal Mach-O
 _MAX_BYTES = 512 << 20
-_STALL_S = 20.0
-_TOTAL_S = 600.0
-_BLOCK = 1 << 18
 _BY_HAND = "Download or build benchmark_model and give it with --benchmark-binary PATH."
 
 
@@ -91,31 +88,14 @@ def fetch_benchmark_binary(
 
 
 def _download(url: str, part: Path, on_bytes: Callable[[int, int | None], None] | None) -> None:
-    import http.client
-    import urllib.error
-    import urllib.request
-
-    deadline, done = time.monotonic() + _TOTAL_S, 0
-    try:
-        with urllib.request.urlopen(url, timeout=_STALL_S) as reply, part.open("wb") as writer:
-            if reply.url.partition(":")[0] != url.partition(":")[0]:
-                raise ToolError(f"{url} leads to another kind of address ({reply.url}).", _BY_HAND)
-            length = reply.headers.get("Content-Length", "")
-            total = int(length) if length.isascii() and length.isdigit() else None
-            while block := reply.read(_BLOCK):
-                done += len(block)
-                if done > _MAX_BYTES or time.monotonic() > deadline:
-                    raise ToolError(f"{url} does not end; given up after {done} bytes.", _BY_HAND)
-                writer.write(block)
-                if on_bytes:
-                    on_bytes(done, total)
-    except (urllib.error.URLError, http.client.HTTPException, OSError, ValueError) as error:
-        if isinstance(error, urllib.error.HTTPError):
-            error.close()  # it holds the connection
-        reason = f"benchmark_model could not be fetched from {url}: {error}."
-        raise ToolError(reason, _BY_HAND) from error
-    if total is not None and done != total:
-        raise ToolError(f"{url} broke off after {done} of {total} bytes.", f"Try again. {_BY_HAND}")
+    download(
+        url,
+        part,
+        what="benchmark_model",
+        by_hand=_BY_HAND,
+        max_bytes=_MAX_BYTES,
+        on_bytes=on_bytes,
+    )
     with part.open("rb") as reader:
         if not reader.read(4).startswith(_MAGIC):
             raise ToolError(f"What {url} gave is no program (a login page?).", _BY_HAND)

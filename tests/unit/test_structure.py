@@ -14,7 +14,7 @@ PACKAGE = REPOSITORY / "edgeopt"
 
 # A module may import from its own layer's folder and from layers above it in this list.
 LAYERS = [
-    {"__init__", "errors", "paths", "registry", "progress", "child"},
+    {"__init__", "errors", "paths", "registry", "progress", "child", "fetch"},
     {"artifact", "facts", "findings", "store", "profile", "target", "dataset", "measurement",
      "comparison", "parity", "feed", "toml_file", "plan", "job",
      "training", "quality"},
