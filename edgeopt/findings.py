@@ -78,7 +78,11 @@ class OpPlacement:
 
 @dataclass(frozen=True, kw_only=True)
 class Placement:
-    """How a model is divided. `source` says how we know: prediction, compiler output, or file."""
+    """How a model is divided. `source` says how we know: prediction, compiler output, or file.
+
+    `ops_uncertain` counts operations of which a prediction does not know where they run, and
+    `ops_mapped_range` is then the least and the most that may be mapped (None where all is known).
+    """
 
     source: str  # "predicted" | "compiler" | "compiled_file"
     ops_total: int
@@ -87,6 +91,8 @@ class Placement:
     subgraphs: int | None
     on_chip_bytes: int | None = None
     off_chip_bytes: int | None = None
+    ops_uncertain: int = 0
+    ops_mapped_range: tuple[int, int] | None = None
     ops: tuple[OpPlacement, ...] = field(default=())
 
     def to_json(self) -> dict[str, Any]:
@@ -95,6 +101,8 @@ class Placement:
             "ops_total": self.ops_total,
             "ops_mapped": self.ops_mapped,
             "ops_cpu": self.ops_cpu,
+            "ops_uncertain": self.ops_uncertain,
+            "ops_mapped_range": list(self.ops_mapped_range) if self.ops_mapped_range else None,
             "subgraphs": self.subgraphs,
             "parameter_bytes": {"on_chip": self.on_chip_bytes, "off_chip": self.off_chip_bytes},
         }

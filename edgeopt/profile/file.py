@@ -192,11 +192,13 @@ def _operations(root: Section) -> dict[str, OperationRule]:
 
 def _partition(root: Section) -> Partition:
     section = root.section("partition", required=False)
+    types = section.section("type_runtime", required=False)
     partition = Partition(
         place=section.text("place", "cpu"),
         pick=section.choice("pick", PICKS, "none"),
         compiled_operation=section.text("compiled_operation", ""),
         runtime_version=section.optional("runtime_version", least=1),
+        type_runtime={name: types.integer(name, least=1) for name in types.names()},
         source=section.text("source", "" if "partition" not in root else None),
     )
     section.finish()

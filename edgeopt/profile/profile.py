@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -106,13 +106,15 @@ class Partition:
     """How the accelerator divides a graph. `pick` "none": everything runs on the CPU.
 
     `compiled_operation` is the custom operator that a compiled file holds, "" where there is none;
-    `runtime_version` the device runtime's own number, which `OperationRule.min_runtime` refers to.
+    `runtime_version` the device runtime's own number, which `OperationRule.min_runtime` refers to;
+    `type_runtime` the oldest one that computes with a type.
     """
 
     place: str = "cpu"
     pick: str = "none"
     compiled_operation: str = ""
     runtime_version: int | None = None
+    type_runtime: Mapping[str, int] = field(default_factory=dict)
     source: str = ""
 
 
@@ -251,6 +253,20 @@ class HardwareProfile:
         """True where some operations run elsewhere than on the CPU."""
         return self.partition.pick != "none"
 
+    def at_runtime(self, version: int | None) -> HardwareProfile:
+        """The same for a device whose runtime is `version`; unchanged for None.
+
+        Raises InputError where the accelerator has no runtime with versions.
+        """
+        if version is None:
+            return self
+        if self.partition.runtime_version is None:
+            raise InputError(
+                f"The profile {self.name} has no device runtime with versions.",
+                "Leave the runtime version out.",
+            )
+        return replace(self, partition=replace(self.partition, runtime_version=version))
+
     def compiled(self, facts: ModelFacts) -> list[Operator]:
         """The operators of a file that hold machine code for this profile's accelerator."""
         code = self.partition.compiled_operation
@@ -264,7 +280,7 @@ class HardwareProfile:
         }
         return plain | {
             "path": str(self.path) if self.path else None,
-            "partition": dict(vars(self.partition)),
+            "partition": vars(self.partition) | {"type_runtime": dict(self.partition.type_runtime)},
             "tail": {k: list(v) if isinstance(v, tuple) else v for k, v in vars(self.tail).items()},
             "runtime": self.runtime.to_json(),
             "schemes": {name: scheme.to_json() for name, scheme in self.schemes.items()},

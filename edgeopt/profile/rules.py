@@ -16,8 +16,10 @@ from edgeopt.toml_file import Section
 __all__ = ["RULES", "STAGES", "Check", "OperationRule", "read_operation"]
 
 # What a broken check means. "support_check": the accelerator leaves that operation to the CPU;
-# "graph_build": it is found too late, the whole model fails; "advice": legal, or not certain.
-STAGES = ("support_check", "graph_build", "advice")
+# "whole_model": the tool refuses the file, wherever the operation runs; "graph_build": it is found
+# too late, the model fails if the operation is in the partition; "not_known": the accelerator has
+# not been seen to take it nor to refuse it; "advice": legal, but slow or doubtful otherwise.
+STAGES = ("support_check", "whole_model", "graph_build", "not_known", "advice")
 
 # Every rule by name with its parameters: "?" marks one that may be left out.
 RULES: Mapping[str, Mapping[str, str]] = {
@@ -37,7 +39,11 @@ RULES: Mapping[str, Mapping[str, str]] = {
     "constant_rank": {"ranks": "ints", "inputs": "ints?", "scalars": "bool?"},
     "constant_shape": {"input": "int", "shapes": "shapes"},
     "max_elements": {"limit": "int", "refused_from": "int?", "flat": "bool?"},
-    "max_scale": {"limit": "int", "refused_from": "int?"},
+    "max_scale": {"limit": "number", "refused_from": "number?"},
+    "min_scale": {"limit": "number"},
+    "max_reduced": {"limit": "int", "refused_from": "int?"},
+    "spatial_axes": {},
+    "spatial_padding": {},
     "constant_input_zero": {},
     "axis_excludes_batch": {},
     "axes_exclude_batch": {},
@@ -69,6 +75,7 @@ class Check:
     """One rule with its parameters; `source` says who states it, or where it was seen.
 
     `cause` identifies it in JSON: the rule's own name, where the profile gives none.
+    `until_runtime` is the newest device runtime for which it holds (None: every one).
     """
 
     rule: str
@@ -77,12 +84,14 @@ class Check:
     source: str = ""
     hint: str = ""
     cause: str = ""
+    until_runtime: int | None = None
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "cause", self.cause or self.rule)
 
     def to_json(self) -> dict[str, Any]:
-        content = {"rule": self.rule, "stage": self.stage, "source": self.source}
+        content: dict[str, Any] = {"rule": self.rule, "stage": self.stage, "source": self.source}
+        content |= {"cause": self.cause, "until_runtime": self.until_runtime}
         return content | dict(self.parameters)
 
 
@@ -160,6 +169,7 @@ def _read_check(section: Section, source: str) -> Check:
         source=section.text("source", source or None),
         hint=section.text("hint", ""),
         cause=section.text("cause", ""),
+        until_runtime=section.optional("until_runtime", least=1),
     )
     for name in RULES[rule]:
         section.value(name)
@@ -173,6 +183,9 @@ def _read_check(section: Section, source: str) -> Check:
 def _parameter(section: Section, name: str, kind: str) -> Any:
     if kind == "int":
         return section.integer(name)
+    if kind == "number":
+        found = section.number(name)
+        return int(found) if found.is_integer() else found
     if kind == "bool":
         return section.flag(name)
     if kind == "texts":

@@ -16,7 +16,9 @@ __all__ = ["target_listing"]
 
 _STAGES = {
     "support_check": "else on the CPU",
+    "whole_model": "else the tool refuses the file",
     "graph_build": "else the model fails",
+    "not_known": "else not known",
     "advice": "advice, not certain",
 }
 

@@ -207,7 +207,7 @@ def _constant_shape(op: Operator, graph: Graph, p: Mapping[str, Any]) -> str | N
 def _max_elements(op: Operator, graph: Graph, p: Mapping[str, Any]) -> str | None:
     sizes = []
     for tensor in (*op.outputs, *(t for t in op.inputs if t is not None and not t.constant)):
-        if p.get("flat") and (tensor.rank or 0) > 3:
+        if p.get("flat") and any(d != 1 for d in (tensor.shape or ())[:-2]):
             continue  # the bracket was seen on [1, C, N]; spatial tensors go far beyond it
         sizes.append(elements(tensor))
     known = [size for size in sizes if size is not None]
@@ -224,6 +224,15 @@ def _max_scale(op: Operator, graph: Graph, p: Mapping[str, Any]) -> str | None:
         return None
     scale = max(b / max(a, 1) for a, b in zip(source[1:3], result[1:3], strict=True))
     return f"a scale of {scale:.4g}" if scale >= p.get("refused_from", p["limit"] + 1e-6) else ""
+
+
+@_rule("min_scale", "a scale of {limit} or more", "Use a pooling layer to make it smaller.")
+def _min_scale(op: Operator, graph: Graph, p: Mapping[str, Any]) -> str | None:
+    source, result = known_shape(_at(op, 0)), known_shape(_out(op))
+    if source is None or result is None or len(source) != 4 or len(result) != 4:
+        return None
+    scale = min(b / max(a, 1) for a, b in zip(source[1:3], result[1:3], strict=True))
+    return "" if scale >= p["limit"] else f"a scale of {scale:.4g}"
 
 
 @_rule("per_tensor", "one scale for the whole tensor", "Quantize it per tensor.")

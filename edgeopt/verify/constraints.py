@@ -220,9 +220,12 @@ def _check_accelerator(facts: ModelFacts, to: Collector) -> None:
     for index, op in enumerate(found.graph.subgraph.operators):
         verdict = found.judged[index]
         to.checked += verdict.checked
+        to.violations.extend(verdict.broken)
         if index in found.chosen:
             to.violations.extend(verdict.fatal)
             to.warnings.extend(verdict.advice)
+        elif verdict.broken:
+            continue
         elif not verdict.supported and (quantized or "data type" not in verdict.reason):
             _warn_cpu(op, verdict.reason, verdict.hint, to, verdict.source)
         elif verdict.supported:

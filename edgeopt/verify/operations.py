@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Any
 
 import edgeopt.verify.shape_checks  # noqa: F401 - registers its rules
-from edgeopt.facts import Operator, Tensor
+from edgeopt.facts import Operator
 from edgeopt.findings import Violation
 from edgeopt.profile import HardwareProfile
 from edgeopt.profile.rules import Check, OperationRule
 from edgeopt.verify.checks import CHECKS, uncertain
-from edgeopt.verify.graph import Graph, known_shape
+from edgeopt.verify.graph import Graph
+from edgeopt.verify.refusals import empty_tensors, phrase, refusals
 
-__all__ = ["Judgement", "judge", "phrase", "requirement"]
+__all__ = ["Judgement", "judge", "requirement"]
 
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
-    """`supported`: the accelerator takes it. `reason`, `hint` and `cause` are empty when it does.
+    """`supported`: the accelerator takes it, as far as is known.
 
-    `certain` is False in a bracket, between what is known to be taken and what is known refused.
-    `phrase` is what the tool itself prints for the refusal. `fatal` breaks the whole model if the
-    operation is in the partition; `advice` is legal or not certain. `checked` counts the
-    comparisons that could be made.
+    `reason`, `hint`, `cause` and `phrase` (what the tool prints) tell of the refusal, or of the one
+    that is feared: `certain` is False in a bracket, between what is known to be taken and what is
+    known refused. `broken` makes the tool refuse the whole file, wherever the operation runs;
+    `fatal` does so if it is in the partition; `advice` is legal or not certain. `checked` counts
+    the comparisons that could be made.
     """
 
     supported: bool
+    certain: bool = True
     reason: str = ""
     hint: str = ""
     cause: str = ""
     phrase: str | None = None
-    certain: bool = True
     source: str = ""
+    broken: tuple[Violation, ...] = ()
     fatal: tuple[Violation, ...] = ()
     advice: tuple[Violation, ...] = ()
     checked: int = 1
@@ -41,124 +44,108 @@ class Judgement:
 def judge(op: Operator, graph: Graph, profile: HardwareProfile) -> Judgement:
     """By the profile's rule for the operation; one that has none runs on the CPU."""
     rule = profile.operations.get(op.op)
+    if rule is not None and rule.custom != op.custom:
+        rule = None
+    found = list(refusals(op, graph, rule, profile))
+    if not found:
+        assert rule is not None
+        return _Checks(op, graph, rule, profile).judgement()
     remedy = profile.remedies.get(op.op, "")
-    if rule is None or rule.custom != op.custom:
-        what = "custom operation" if op.custom else "operation not supported"
-        cause = "custom" if op.custom else "operation_unsupported"
-        taken = profile.activation_types
-        plain = OperationRule(name=op.op, types=taken, output_types=taken)
-        causes = {cause} | {name for name, _ in _refusals(op, graph, plain, profile)}
-        return Judgement(
-            supported=False,
-            reason=what,
-            hint=remedy,
-            cause=cause,
-            phrase=phrase(causes, profile),
-            source=profile.partition.source,
-        )
-    if refusals := list(_refusals(op, graph, rule, profile)):
-        unquantized = profile.requires_quantization and _float_weights(op)
-        cause, reason = refusals[0]
-        return Judgement(
-            supported=False,
-            reason=reason,
-            hint=remedy or ("Give calibration data with --calibration." if unquantized else ""),
-            cause=cause,
-            phrase=phrase({name for name, _ in refusals}, profile),
-            source=rule.source,
-            checked=4,
-        )
-    return _run_checks(op, graph, rule, profile)
-
-
-def phrase(causes: set[str], profile: HardwareProfile) -> str | None:
-    """What the tool prints: of several causes the one it looks at first, None where not known."""
-    named = [text for cause, text in profile.phrases.items() if cause in causes]
-    return named[0] if named else profile.phrases.get("limitation")
-
-
-def _refusals(
-    op: Operator, graph: Graph, rule: OperationRule, profile: HardwareProfile
-) -> Iterator[tuple[str, str]]:
-    """Why the operation is left to the CPU before any rule of its own is looked at: the cause and
-    the reason in words."""
-    types = sorted(set(_wrong_types(op, graph, rule, profile)))
-    if types:
-        cause = next((rule.type_causes[t] for t in types if t in rule.type_causes), "data_type")
-        yield cause, f"unsupported data type {', '.join(types)}"
-    if rule.max_version is not None and (op.version or 0) > rule.max_version:
-        yield "version", f"version {op.version} is newer than {rule.max_version}"
-    offered = profile.partition.runtime_version
-    if rule.min_runtime is not None and offered is not None and rule.min_runtime > offered:
-        yield "runtime", f"needs runtime {rule.min_runtime}, the device has {offered}"
-    for tensor in (*graph.inputs(op), *op.outputs):
-        if profile.max_rank is not None and (tensor.rank or 0) > profile.max_rank:
-            yield "rank", f"rank {tensor.rank} is above {profile.max_rank}"
-        if not graph.constant(tensor) and _outer_dimensions(tensor, profile.free_inner_dims):
-            shape, free = list(tensor.shape or ()), profile.free_inner_dims
-            yield "outer_dimension", f"shape {shape} exceeds 1 outside its {free} inner dimensions"
-
-
-def _wrong_types(
-    op: Operator, graph: Graph, rule: OperationRule, profile: HardwareProfile
-) -> Iterator[str]:
-    for tensor in graph.inputs(op):
-        if not graph.constant(tensor):
-            if tensor.dtype not in rule.types:
-                yield tensor.dtype
-        elif profile.requires_quantization and tensor.dtype.startswith(("float", "bfloat")):
-            yield tensor.dtype
-    yield from (t.dtype for t in op.outputs if t.dtype not in rule.output_types)
+    unquantized = rule is not None and profile.requires_quantization and _float_weights(op)
+    cause, reason = found[0]
+    return Judgement(
+        supported=False,
+        reason=reason,
+        hint=remedy or ("Give calibration data with --calibration." if unquantized else ""),
+        cause=cause,
+        phrase=phrase({name for name, _ in found}, profile, op.op),
+        source=profile.partition.source if rule is None else rule.source,
+        checked=1 if rule is None else 4,
+    )
 
 
 def _float_weights(op: Operator) -> bool:
     return any(t is not None and t.constant and t.dtype.startswith("float") for t in op.inputs)
 
 
-def _outer_dimensions(tensor: Tensor, free: int | None) -> bool:
-    shape = known_shape(tensor)
-    return free is not None and shape is not None and any(d > 1 for d in shape[:-free])
+@dataclass
+class _Checks:
+    """The rules of one operation, one after the other."""
 
+    op: Operator
+    graph: Graph
+    rule: OperationRule
+    profile: HardwareProfile
+    checked: int = 4  # name, types, version and shape
+    doubts: list[tuple[str, Check | None]] = field(default_factory=list)
+    broken: list[Violation] = field(default_factory=list)
+    fatal: list[Violation] = field(default_factory=list)
+    advice: list[Violation] = field(default_factory=list)
 
-def _run_checks(
-    op: Operator, graph: Graph, rule: OperationRule, profile: HardwareProfile
-) -> Judgement:
-    remedy = profile.remedies.get(op.op, "")
-    certain = True
-    fatal: list[Violation] = []
-    advice: list[Violation] = []
-    checked = 4  # name, types, version and shape
-    for check in rule.checks:
-        found = CHECKS[check.rule].function(op, graph, check.parameters)
+    def judgement(self) -> Judgement:
+        """The first rule that refuses decides; a doubt only when none does."""
+        for check in self.rule.checks:
+            if self._applies(check) and (refused := self._run(check)) is not None:
+                return refused
+        if empty := empty_tensors(self.op, self.graph):
+            self.doubts.append((empty, None))
+        feared: dict[str, Any] = {"source": self.rule.source}
+        if self.doubts:
+            feared = self._told(*self.doubts[0])
+        return Judgement(
+            supported=True,
+            certain=not self.doubts,
+            fatal=tuple(self.fatal),
+            advice=tuple(self.advice),
+            checked=self.checked,
+            **feared,
+        )
+
+    def _applies(self, check: Check) -> bool:
+        """Some rules hold for older device runtimes only."""
+        offered = self.profile.partition.runtime_version
+        return check.until_runtime is None or (
+            offered is not None and offered <= check.until_runtime
+        )
+
+    def _run(self, check: Check) -> Judgement | None:
+        """Its refusal, None where it does not refuse; doubts, advice and so on are noted."""
+        found = CHECKS[check.rule].function(self.op, self.graph, check.parameters)
         if found is None:
-            continue
-        checked += 1
-        doubt = "" if found else uncertain(check, op, graph)
+            return None
+        self.checked += 1
         if found and check.stage == "support_check":
-            reason = f"{found}; {requirement(check)}"
-            hint = remedy or _hint(check)
-            return Judgement(
-                supported=False,
-                reason=reason,
-                hint=hint,
-                cause=check.cause,
-                phrase=phrase({check.cause}, profile),
-                source=check.source,
-                checked=checked,
-            )
-        if found:
-            (fatal if check.stage == "graph_build" else advice).append(_violation(op, check, found))
-        elif doubt:
-            certain = certain and check.stage != "support_check"
-            advice.append(_violation(op, check, f"{doubt}, between what is known to work and not"))
-    return Judgement(
-        supported=True,
-        certain=certain,
-        fatal=tuple(fatal),
-        advice=tuple(advice),
-        checked=checked,
-        source=rule.source,
-    )
+            told = self._told(f"{found}; {requirement(check)}", check)
+            return Judgement(supported=False, checked=self.checked, **told)
+        if found and check.stage == "whole_model":
+            told = self._told(f"{found}; {requirement(check)}", check)
+            broken = (_violation(self.op, check, found),)
+            return Judgement(supported=False, checked=self.checked, broken=broken, **told)
+        between = "" if found else uncertain(check, self.op, self.graph)
+        if check.stage == "not_known" and found:
+            self._doubt(check, f"{found}, which the compiler has not been seen to take")
+        elif found:
+            kept = self.fatal if check.stage == "graph_build" else self.advice
+            kept.append(_violation(self.op, check, found))
+        elif between:
+            self._doubt(check, f"{between}, between what is known to work and not")
+        return None
+
+    def _doubt(self, check: Check, text: str) -> None:
+        self.advice.append(_violation(self.op, check, text))
+        if check.stage in ("support_check", "not_known"):
+            self.doubts.append((text, check))
+
+    def _told(self, reason: str, check: Check | None) -> dict[str, Any]:
+        remedy = self.profile.remedies.get(self.op.op, "")
+        cause = check.cause if check else "empty_tensor"
+        return {
+            "reason": reason,
+            "hint": remedy or (_hint(check) if check else "Remove what computes nothing."),
+            "cause": cause,
+            "phrase": phrase({cause}, self.profile, self.op.op),
+            "source": check.source if check else self.rule.source,
+        }
 
 
 def _violation(op: Operator, check: Check, found: str) -> Violation:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from heapq import heappop, heappush
+from itertools import product
 
 from edgeopt.errors import ModelError
 from edgeopt.facts import ModelFacts, Operator
@@ -14,15 +14,20 @@ from edgeopt.model.layer_names import layer_names
 from edgeopt.profile import HardwareProfile
 from edgeopt.verify.graph import Graph
 from edgeopt.verify.operations import Judgement, judge
+from edgeopt.verify.partition import Order, partitions
 
 __all__ = ["Survey", "partitions", "predict", "survey"]
+
+_ALL_WAYS = 5  # uncertain operations of which every combination is tried: 32
+_EACH_WAY = 64  # and of which each is turned by itself
 
 
 def predict(facts: ModelFacts, profile: HardwareProfile) -> Placement | None:
     """How the model will be divided; None where its file has layers rather than operations.
 
-    A prediction: `source` says so. A compiled file states its division itself ("compiled_file";
-    then `ops_total` counts its own operations, those inside the compiled ones not among them).
+    A prediction: `source` says so, and operations that may run here or there are not `certain`.
+    A compiled file states its division itself ("compiled_file"; then `ops_total` counts its own
+    operations, those inside the compiled ones not among them).
     """
     if facts.format != "tflite":
         return None
@@ -38,126 +43,138 @@ def predict(facts: ModelFacts, profile: HardwareProfile) -> Placement | None:
         return _placement("predicted", ops, subgraphs=0, place="cpu")
     main = facts.subgraphs[0]
     found = survey(facts, profile)
-    ops = tuple(
-        replace(_place(op, verdict, index in found.chosen, profile), layer=layers[id(op)])
-        for index, (op, verdict) in enumerate(zip(main.operators, found.judged, strict=True))
+    ops = tuple(replace(_place(op, found, profile), layer=layers[id(op)]) for op in main.operators)
+    rest = tuple(replace(_elsewhere(op), layer=layers[id(op)]) for op in operators if op.subgraph)
+    placement = _placement(
+        "predicted",
+        ops + rest,
+        subgraphs=int(bool(found.chosen)),
+        place=profile.partition.place,
     )
-    rest = tuple(
-        replace(_elsewhere(op), layer=layers[id(op)])
-        for op in operators
-        if op.subgraph != main.index
-    )
-    place = profile.partition.place
-    return _placement("predicted", ops + rest, subgraphs=int(bool(found.chosen)), place=place)
-
-
-def partitions(
-    graph: Graph, operators: Sequence[Operator], supported: Sequence[bool]
-) -> list[tuple[bool, list[int]]]:
-    """Runs of equal kind in dependency order, as indices into `operators`.
-
-    TensorFlow Lite's PartitionGraphIntoIndependentNodeSubsets (tensorflow/lite/graph_info.cc): the
-    first operation that is ready sets a run's kind, and the run takes every operation of that kind
-    that is or becomes ready, wherever it stands in the list.
-    """
-    waits, readers = _dependencies(graph, operators)
-    ready: dict[bool, list[int]] = {True: [], False: []}
-    for index in range(len(operators)):
-        if not waits[index]:
-            heappush(ready[supported[index]], index)
-    found: list[tuple[bool, list[int]]] = []
-    done: set[int] = set()
-    while ready[True] or ready[False]:
-        kind = min((heap[0], kind) for kind, heap in ready.items() if heap)[1]
-        taken: list[int] = []
-        while ready[kind]:
-            taken.append(index := heappop(ready[kind]))
-            for tensor in operators[index].outputs:
-                if tensor.index not in done:
-                    done.add(tensor.index)
-                    for reader in readers.get(tensor.index, ()):
-                        waits[reader] -= 1
-                        if not waits[reader]:
-                            heappush(ready[supported[reader]], reader)
-        found.append((kind, sorted(taken)))
-    return found  # what waits on itself is in no run: such a file does not load anywhere
-
-
-def _dependencies(
-    graph: Graph, operators: Sequence[Operator]
-) -> tuple[list[int], dict[int, list[int]]]:
-    """How many tensors each operation waits for, and which operations wait for each tensor."""
-    made = {t.index for op in operators for t in op.outputs}
-    waits: list[int] = []
-    readers: dict[int, list[int]] = {}
-    for index, op in enumerate(operators):
-        needed = [t.index for t in graph.inputs(op) if t.index in made]
-        waits.append(len(needed))
-        for tensor in needed:
-            readers.setdefault(tensor, []).append(index)
-    return waits, readers
+    span = found.mapped_range if found.uncertain else None
+    return replace(placement, ops_uncertain=len(found.uncertain), ops_mapped_range=span)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Survey:
-    """The first subgraph under one profile: what becomes of each operation, in file order."""
+    """The first subgraph under one profile: what becomes of each operation, in file order.
+
+    `chosen` are the operations that go to the accelerator if it takes all that it may take;
+    `uncertain` those whose place depends on one that it may refuse, with `mapped_range` the least
+    and the most that go there.
+    """
 
     graph: Graph
     judged: tuple[Judgement, ...]
     chosen: frozenset[int]
+    uncertain: frozenset[int] = frozenset()
+    mapped_range: tuple[int, int] = (0, 0)
 
 
 def survey(facts: ModelFacts, profile: HardwareProfile) -> Survey:
     """Judge every operation, and choose the partition that goes to the accelerator."""
     graph = Graph(facts.subgraphs[0])
-    operators = graph.subgraph.operators
-    judged = tuple(judge(op, graph, profile) for op in operators)
-    chosen = _chosen(graph, operators, judged, profile)
-    return Survey(graph=graph, judged=judged, chosen=frozenset(chosen))
+    judged = tuple(judge(op, graph, profile) for op in graph.subgraph.operators)
+    choice = _Choice(graph, profile)
+    ways = [choice.of(supported) for supported in _ways(judged)]
+    sizes = [len(way) for way in ways]
+    return Survey(
+        graph=graph,
+        judged=judged,
+        chosen=ways[0],
+        uncertain=frozenset.union(*ways) - frozenset.intersection(*ways),
+        mapped_range=(min(sizes), max(sizes)),
+    )
 
 
-def _chosen(
-    graph: Graph,
-    operators: Sequence[Operator],
-    judged: Sequence[Judgement],
-    profile: HardwareProfile,
-) -> set[int]:
-    """The operations of the one partition that goes to the accelerator."""
-    expanders = {i for i, op in enumerate(operators) if graph.expands_constant(op)}
-    rest = [i for i in range(len(operators)) if i not in expanders]
-    parts = partitions(graph, [operators[i] for i in rest], [judged[i].supported for i in rest])
-    taken = [[rest[i] for i in part] for kind, part in parts if kind]
-    if not taken:
-        return set()
-    picked = taken[0] if profile.partition.pick == "first" else max(taken, key=len)
-    # Weights kept in float16 are read as such, and their DEQUANTIZE goes along, only when nothing
-    # else stays behind (LiteRT tflite/delegates/utils.cc:236).
-    return set(picked) | (expanders if len(picked) == len(rest) else set())
+def _ways(judged: Sequence[Judgement]) -> Iterator[list[bool]]:
+    """What may be supported: first everything uncertain, then nothing of it, then parts of it.
+
+    Few uncertain operations are tried in every combination, more of them each by itself.
+    """
+    taken = [verdict.supported for verdict in judged]
+    doubtful = [i for i, verdict in enumerate(judged) if verdict.supported and not verdict.certain]
+    yield taken
+    if not doubtful:
+        return
+    refused = [supported and i not in set(doubtful) for i, supported in enumerate(taken)]
+    yield refused
+    if len(doubtful) <= _ALL_WAYS:
+        for some in product((True, False), repeat=len(doubtful)):
+            way = list(refused)
+            for index, supported in zip(doubtful, some, strict=True):
+                way[index] = supported
+            yield way
+        return
+    for index in doubtful[:_EACH_WAY]:
+        yield [supported or i == index for i, supported in enumerate(refused)]
+        yield [supported and i != index for i, supported in enumerate(taken)]
 
 
-def _place(op: Operator, verdict: Judgement, chosen: bool, profile: HardwareProfile) -> OpPlacement:
-    if chosen:
-        place = profile.partition.place
-        return OpPlacement(index=op.index, op=op.op, placement=place, certain=verdict.certain)
+class _Choice:
+    """Chooses the one partition that goes to the accelerator."""
+
+    def __init__(self, graph: Graph, profile: HardwareProfile) -> None:
+        operators = graph.subgraph.operators
+        self._pick = profile.partition.pick
+        self._expanders = {i for i, op in enumerate(operators) if graph.expands_constant(op)}
+        self._rest = [i for i in range(len(operators)) if i not in self._expanders]
+        self._order = Order(graph, [operators[i] for i in self._rest])
+
+    def of(self, supported: Sequence[bool]) -> frozenset[int]:
+        """Its operations, as indices."""
+        rest = self._rest
+        parts = self._order.partitions([supported[i] for i in rest])
+        taken = [[rest[i] for i in part] for kind, part in parts if kind]
+        if not taken:
+            return frozenset()
+        picked = taken[0] if self._pick == "first" else max(taken, key=len)
+        # Weights kept in float16 are read as such, and their DEQUANTIZE goes along, only when
+        # nothing else stays behind (LiteRT tflite/delegates/utils.cc:236).
+        return frozenset(picked) | (self._expanders if len(picked) == len(rest) else set())
+
+
+def _place(op: Operator, found: Survey, profile: HardwareProfile) -> OpPlacement:
+    index = op.index
+    verdict, certain = found.judged[index], index not in found.uncertain
+    here = OpPlacement(index=index, op=op.op, placement="cpu", certain=certain)
+    if index in found.chosen:
+        mapped = replace(here, placement=profile.partition.place)
+        return mapped if certain else _doubted(mapped, found)
     if not verdict.supported:
-        return OpPlacement(
-            index=op.index,
-            op=op.op,
-            placement="cpu",
+        return replace(
+            here,
             reason=verdict.reason,
             hint=verdict.hint,
             cause=verdict.cause,
             phrase=verdict.phrase,
         )
-    return OpPlacement(
-        index=op.index,
-        op=op.op,
-        placement="cpu",
+    return replace(
+        here,
         reason=f"supported, but outside the {profile.partition.pick} partition",
         hint="Remove or move the unsupported operation that divides the graph.",
         cause="outside_partition",
-        phrase=profile.phrases.get("outside_partition"),
-        certain=verdict.certain,
+        # One that may be refused itself may get the phrase for that instead.
+        phrase=profile.phrases.get("outside_partition") if verdict.certain else None,
+    )
+
+
+def _doubted(mapped: OpPlacement, found: Survey) -> OpPlacement:
+    """Mapped if all goes well: what may keep it on the CPU."""
+    verdict = found.judged[mapped.index]
+    if not verdict.certain:
+        return replace(mapped, reason=verdict.reason, hint=verdict.hint, cause=verdict.cause)
+    operators = found.graph.subgraph.operators
+    causes = [
+        f"{operators[i].op} #{i}"
+        for i, other in enumerate(found.judged)
+        if other.supported and not other.certain
+    ]
+    more = f" and {len(causes) - 3} more" if len(causes) > 3 else ""
+    return replace(
+        mapped,
+        reason=f"depends on whether the compiler maps {', '.join(causes[:3])}{more}",
+        cause="depends_on_uncertain",
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 from edgeopt.facts import Operator, Tensor
@@ -75,6 +76,41 @@ def _axes_multiple_of(op: Operator, graph: Graph, p: Mapping[str, Any]) -> str |
     if len(shape) - 1 not in axes or shape[-1] % p["multiple"] == 0:
         return ""
     return f"{shape[-1]} channels reduced"
+
+
+@_rule(
+    "max_reduced",
+    "at most {limit} values for each result",
+    "Split the tensor, reduce the parts, and reduce their results; or use a pooling layer.",
+)
+def _max_reduced(op: Operator, graph: Graph, p: Mapping[str, Any]) -> str | None:
+    found = _axes(op)
+    if found is None:
+        return None
+    axes, shape = found
+    count = prod(shape[axis] for axis in set(axes))
+    broken = count >= p.get("refused_from", p["limit"] + 1)
+    return f"{count:,} values for each result" if broken else ""
+
+
+@_rule("spatial_axes", "a reduction over y and x alone", "Ask for a newer device runtime.")
+def _spatial_axes(op: Operator, graph: Graph, p: Mapping[str, Any]) -> str | None:
+    found = _axes(op)
+    if found is None:
+        return None
+    axes, shape = found
+    outside = sorted(axis for axis in set(axes) if len(shape) != 4 or axis not in (1, 2))
+    return f"axes {outside} of {list(shape)}" if outside else ""
+
+
+@_rule("spatial_padding", "padding of y and x alone", "Ask for a newer device runtime.")
+def _spatial_padding(op: Operator, graph: Graph, p: Mapping[str, Any]) -> str | None:
+    paddings, shape = integers(_at(op, 1)), known_shape(_at(op, 0))
+    if paddings is None or shape is None:
+        return None
+    padded = {axis // 2 for axis, amount in enumerate(paddings) if amount}
+    outside = sorted(axis for axis in padded if len(shape) != 4 or axis not in (1, 2))
+    return f"padding of axes {outside} of {list(shape)}" if outside else ""
 
 
 @_rule("padding_excludes_batch", "no padding of the batch", "Pad the other dimensions only.")

@@ -102,7 +102,7 @@ def test_an_unknown_name_suggests_the_nearest() -> None:
             "Did you mean tensorflow-2.5?",
         ),
         ("free_inner_dims = 3", "free_inner_dims = 3\nfree_inner_dims = 2", "not valid TOML"),
-        ("limit = 98303", "limt = 98303", "unknown key. Did you mean limit?"),
+        ("limit = 16000", "limt = 16000", "unknown key. Did you mean limit?"),
         ('name = "ADD"', 'name = "ADDD"', "operation ADDD is no operation of"),
     ],
 )
