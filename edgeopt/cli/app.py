@@ -36,6 +36,7 @@ VERBS = {
     "compare": "edgeopt.cli.compare",
     "targets": "edgeopt.cli.targets",
     "devices": "edgeopt.cli.devices",
+    "compiler": "edgeopt.cli.compiler",
     "doctor": "edgeopt.cli.doctor",
 }
 

@@ -22,6 +22,7 @@ Commands:
   compare    Compare the latencies of two reports (--report FILE.json, or --json output).
   targets    List the targets, or show one with its hardware profile.
   devices    List, examine, clean and trust devices.
+  compiler   Install, show or remove the Edge TPU compiler.
   doctor     Check what this machine can do: packages, compiler, folders.
 
   Exit codes: 0 success, 2 your input, 3 the model, 4 a missing or failed tool, 5 the device, 6

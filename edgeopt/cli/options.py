@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from edgeopt.cli.compiler_options import compiler, compiler_place, compiler_request
 from edgeopt.cli.options_base import option, stack
 from edgeopt.cli.quality_options import quality, quality_request, training, training_request
 
@@ -16,10 +17,9 @@ if TYPE_CHECKING:
     from edgeopt.job import Job
 
 __all__ = [
-    "as_json", "calibration", "compiler", "conversion", "device", "device_python", "evaluation",
-    "job", "judging", "keep", "measuring", "model", "output", "preprocess", "preprocessing",
-    "quality", "report", "target",
-    "timeout", "training", "whole",
+    "as_json", "calibration", "compiler", "compiler_place", "conversion", "device",
+    "device_python", "evaluation", "job", "judging", "keep", "measuring", "model", "output",
+    "preprocess", "preprocessing", "quality", "report", "target", "timeout", "training", "whole",
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -130,25 +130,6 @@ evaluation = stack(
         type=float,
         metavar="X",
         help="Fail (exit 3) when accuracy falls by more than this fraction.",
-    ),
-)
-compiler = stack(
-    option(
-        "--compiler",
-        env="COMPILER",
-        metavar="WHERE",
-        help="Edge TPU compiler: PATH, container:IMAGE or ssh://user@host (default: PATH search).",
-    ),
-    option(
-        "--search-delegate",
-        is_flag=True,
-        help="Let the Edge TPU compiler retry with fewer operations.",
-    ),
-    option(
-        "--min-runtime-version",
-        type=click.IntRange(10, 14),
-        metavar="N",
-        help="Lowest Edge TPU runtime to stay compatible with.",
     ),
 )
 timeout = option(
@@ -266,11 +247,7 @@ def job(**flags: Any) -> Job:
     from edgeopt.job import Job
     from edgeopt.optimize.recipes import scheme_named
 
-    compiler_flags: dict[str, str] = {}
-    if flags.pop("search_delegate", False):
-        compiler_flags["search_delegate"] = "true"
-    if (version := flags.pop("min_runtime_version", None)) is not None:
-        compiler_flags["min_runtime_version"] = str(version)
+    compiler_flags = compiler_request(flags)
     steps = preprocessing(flags.pop("preprocess", None))
     if flags.get("metric") or flags.get("decode"):
         _check_metric(flags.get("metric"), flags.get("decode"))

@@ -6,6 +6,6 @@
 
 from __future__ import annotations
 
-from edgeopt.compile.contract import CompileOptions, CompileResult, OpStatus
+from edgeopt.compile.contract import CompiledSegment, CompileOptions, CompileResult, OpStatus
 
-__all__ = ["CompileOptions", "CompileResult", "OpStatus"]
+__all__ = ["CompileOptions", "CompileResult", "CompiledSegment", "OpStatus"]

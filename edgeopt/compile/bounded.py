@@ -53,12 +53,12 @@ def run_bounded(
     *,
     timeout_s: float,
     cwd: Path | None = None,
-    feed: Path | None = None,
+    feed: Sequence[Path] = (),
     max_output_bytes: int = _MAX_OUTPUT_BYTES,
 ) -> Execution:
     """Run `argv` for at most `timeout_s`. Raises OSError when it cannot be started.
 
-    `feed` is a file copied to its standard input, which then stays open until the program ends:
+    `feed` are files copied to its standard input, which then stays open until the program ends:
     a far end can so tell "all is sent" from "the sender is gone".
     """
     begin = time.monotonic()
@@ -89,15 +89,17 @@ def run_bounded(
         )
 
 
-def _feed_from(path: Path, pipe: IO[bytes]) -> None:
-    """Copy the file in a thread of its own: the program may stop reading at any point."""
+def _feed_from(paths: Sequence[Path], pipe: IO[bytes]) -> None:
+    """Copy the files in a thread of its own: the program may stop reading at any point."""
 
     def copy() -> None:
         # ValueError: the pipe was closed under us because the program has ended.
-        with contextlib.suppress(OSError, ValueError), path.open("rb") as stream:
-            while block := memoryview(stream.read(1 << 18)):
-                while block:
-                    block = block[pipe.write(block) :]
+        with contextlib.suppress(OSError, ValueError):
+            for path in paths:
+                with path.open("rb") as stream:
+                    while block := memoryview(stream.read(1 << 18)):
+                        while block:
+                            block = block[pipe.write(block) :]
 
     threading.Thread(target=copy, name="feed-compiler", daemon=True).start()
 

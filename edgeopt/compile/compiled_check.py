@@ -7,13 +7,14 @@ that fails here was written by a tool that claimed success.
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from edgeopt.compile.compiler_failures import facts
 from edgeopt.compile.compiler_output import ModelBlock
 from edgeopt.compile.contract import CompileOptions, OpStatus
-from edgeopt.errors import ToolError
+from edgeopt.compile.segments import edge
+from edgeopt.errors import ModelError, ToolError
 from edgeopt.facts import ModelFacts, Tensor
 from edgeopt.findings import OpPlacement, Placement
 from edgeopt.model.edgetpu_payload import (
@@ -23,7 +24,7 @@ from edgeopt.model.edgetpu_payload import (
     read_payload,
 )
 
-__all__ = ["check_compiled"]
+__all__ = ["check_compiled", "check_tokens"]
 
 
 def check_compiled(
@@ -36,15 +37,42 @@ def check_compiled(
     source to the last bit of their quantization, the printed counts are the file's, and so is the
     table. A table that contradicts the text's own total is a flaw of the text: a warning.
     """
-    partitions = read_payload(compiled)
-    if not partitions:
-        raise _nothing_mapped(block, options)
-    _check_runtime(partitions, options)
-    _check_edges(source, compiled)
-    placement = placement_of_compiled(compiled, source)
+    try:
+        partitions = read_payload(compiled)
+        if not partitions:
+            raise _nothing_mapped(block, options)
+        _check_runtime(partitions, options)
+        _check_edges(source, compiled)
+        placement = placement_of_compiled(compiled, source)
+    except ModelError as error:
+        raise ToolError(
+            f"The Edge TPU compiler wrote a file that cannot be used: {error.message}",
+            "Compile again; if it repeats, keep the log.",
+        ) from error
     warnings = _check_counts(source, compiled, placement, block)
     ops = tuple(_with_reason(op, block.operations) for op in placement.ops)
     return replace(placement, source="compiler", ops=ops), partitions, warnings
+
+
+def check_tokens(names: Sequence[str], partitions: Sequence[tuple[Partition, ...]]) -> int | None:
+    """The caching token that models compiled together share, None where none caches anything.
+
+    The driver keeps what is cached only between models of one token. A model that caches nothing
+    (all of it is streamed) has no part in that. Raises ToolError for different tokens.
+    """
+    tokens = {
+        name: {p.parameter_caching_token for p in parts if p.on_chip_bytes}
+        for name, parts in zip(names, partitions, strict=True)
+    }
+    found = set().union(*tokens.values())
+    if len(found) > 1 or 0 in found:
+        said = ", ".join(f"{name}: {sorted(own)}" for name, own in tokens.items())
+        raise ToolError(
+            f"The models were compiled together but do not share one caching token ({said}): they "
+            "would empty each other's cache.",
+            "Do not use these files. Compile them again with edgetpu_compiler 2.0 or newer.",
+        )
+    return next(iter(found), None)
 
 
 def _nothing_mapped(block: ModelBlock, options: CompileOptions) -> ToolError:
@@ -85,16 +113,12 @@ def _check_edges(source: ModelFacts, compiled: ModelFacts) -> None:
         ("input", source.inputs, compiled.inputs),
         ("output", source.outputs, compiled.outputs),
     ):
-        if [_edge(t) for t in before] != [_edge(t) for t in after]:
+        if [edge(t) for t in before] != [edge(t) for t in after]:
             raise ToolError(
                 f"The compiled model's {side}s are not the source model's: "
                 f"{_listed(after)} instead of {_listed(before)}.",
                 "Do not use this file. Check that the compiler was given this model.",
             )
-
-
-def _edge(tensor: Tensor) -> tuple[Any, ...]:
-    return tensor.dtype, tensor.shape, tensor.quantization
 
 
 def _listed(tensors: tuple[Tensor, ...]) -> str:

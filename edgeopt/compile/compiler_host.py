@@ -1,6 +1,6 @@
 """Where edgetpu_compiler runs: on this machine, in a container, or on an x86-64 host over SSH.
 
-Each kind answers `compile`: run the compiler on a private copy of the model with these flags, and
+Each kind answers `compile`: run the compiler on private copies of the models with these flags, and
 put what it wrote into a local folder. What a program on this machine is, is told from its bytes.
 """
 
@@ -17,28 +17,24 @@ from typing import Protocol
 
 from edgeopt.compile.bounded import Execution, run_bounded
 from edgeopt.compile.contract import CompileOptions
+from edgeopt.compile.installed import installed
+from edgeopt.compile.platform_check import install_hint, why_not_started
 from edgeopt.errors import ToolError
 
 __all__ = [
-    "MODEL_NAME",
     "VARIABLE",
     "CompilerHost",
+    "Found",
     "LocalHost",
     "find_host",
     "kind_of_program",
+    "locate",
 ]
 
 VARIABLE = "EDGEOPT_EDGETPU_COMPILER"
 PROGRAM = "edgetpu_compiler"
-MODEL_NAME = "model.tflite"  # what the compiler sees, whatever the user's file is called
 _VERSION_TIMEOUT_S = 30.0
 _STAND_IN = re.compile(rb"\b(test double|recording|recorded)\b", re.IGNORECASE)
-
-INSTALL_HINT = (
-    "Install Google's edgetpu_compiler (package edgetpu-compiler of Google's coral-edgetpu apt "
-    "repository); it runs on x86-64 Debian or Ubuntu only. Or name one elsewhere: --compiler "
-    "PATH, container:IMAGE or ssh://user@host, or set " + VARIABLE + " to the same."
-)
 
 
 class CompilerHost(Protocol):
@@ -60,37 +56,55 @@ class CompilerHost(Protocol):
         """What `--version` prints, stdout and stderr together."""
 
     def compile(
-        self, flags: Sequence[str], model: Path, out_dir: Path, timeout_s: float
+        self, flags: Sequence[str], models: Sequence[Path], out_dir: Path, timeout_s: float
     ) -> Execution:
-        """Compile `model`; files land in `out_dir`, which exists and is empty."""
+        """Compile `models`, all of one folder, in this order; files land in `out_dir`, which
+        exists inside that folder and is empty."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Found:
+    """The compiler that would be used, and what named it: --compiler, the variable, PATH, or
+    `edgeopt compiler install`."""
+
+    host: CompilerHost
+    origin: str
 
 
 def find_host(options: CompileOptions) -> CompilerHost:
-    """The compiler that was named, else the variable's, else PATH's. Raises ToolError for none."""
+    """The compiler that was named, else the variable's, else PATH's, else the installed one.
+
+    Raises ToolError for none.
+    """
+    return locate(options).host
+
+
+def locate(options: CompileOptions) -> Found:
+    """The same, with what named it. Raises ToolError where there is none."""
     spec = options.compiler or os.environ.get(VARIABLE) or ""
+    origin = "--compiler" if options.compiler else VARIABLE
     if spec.startswith("container:"):
         from edgeopt.compile.container_host import container_host
 
-        return container_host(spec, options)
+        return Found(host=container_host(spec, options), origin=origin)
     if spec.startswith("ssh://"):
         from edgeopt.compile.ssh_host import ssh_host
 
-        return ssh_host(spec, options)
+        return Found(host=ssh_host(spec, options), origin=origin)
     if spec:
-        return _named(spec, "--compiler" if options.compiler else VARIABLE)
+        return Found(host=_named(spec, origin), origin=origin)
     if found := shutil.which(PROGRAM):
-        return LocalHost.of(Path(found))
+        return Found(host=LocalHost.of(Path(found)), origin="PATH")
+    if present := installed():
+        return Found(host=LocalHost.of(present.path), origin="edgeopt compiler install")
     raise ToolError(
         f"There is no {PROGRAM} on this machine ({platform.system()} {platform.machine()}).",
-        INSTALL_HINT + _elsewhere(),
-        details={"compiler": None, "searched": ["--compiler", VARIABLE, "PATH"]},
+        install_hint(),
+        details={
+            "compiler": None,
+            "searched": ["--compiler", VARIABLE, "PATH", "edgeopt compiler install"],
+        },
     )
-
-
-def _elsewhere() -> str:
-    if platform.system() == "Linux" and platform.machine() in ("x86_64", "AMD64"):
-        return ""
-    return " This machine cannot run it itself: use container: or ssh://."
 
 
 def _named(spec: str, origin: str) -> LocalHost:
@@ -102,7 +116,7 @@ def _named(spec: str, origin: str) -> LocalHost:
     if path.is_dir():
         path = path / PROGRAM
     if not path.is_file():
-        raise ToolError(f"{origin} names {path}, which is not there.", INSTALL_HINT)
+        raise ToolError(f"{origin} names {path}, which is not there.", install_hint())
     if not os.access(path, os.X_OK):
         raise ToolError(
             f"{origin} names {path}, which is not executable.",
@@ -144,7 +158,7 @@ class LocalHost:
         try:
             kind, stand_in = kind_of_program(path)
         except OSError as error:
-            raise ToolError(f"{path} cannot be read: {error.strerror}.", INSTALL_HINT) from error
+            raise ToolError(f"{path} cannot be read: {error.strerror}.", install_hint()) from error
         return cls(path=path, kind=kind, is_stand_in=stand_in)
 
     @property
@@ -156,17 +170,19 @@ class LocalHost:
         return f"{ended.text}\n{ended.error_text}"
 
     def compile(
-        self, flags: Sequence[str], model: Path, out_dir: Path, timeout_s: float
+        self, flags: Sequence[str], models: Sequence[Path], out_dir: Path, timeout_s: float
     ) -> Execution:
-        return self._run([*flags, "-o", str(out_dir), model.name], timeout_s, model.parent)
+        words = [*flags, "-o", str(out_dir), *(model.name for model in models)]
+        return self._run(words, timeout_s, models[0].parent)
 
     def _run(self, words: Sequence[str], timeout_s: float, cwd: Path | None) -> Execution:
         argv = [str(self.path), *words]
         try:
             return run_bounded(argv, timeout_s=timeout_s, cwd=cwd)
         except OSError as error:
+            why = why_not_started(self.path, error) or str(error.strerror or error)
             raise ToolError(
-                f"{self.path} does not start: {error.strerror or error}.",
-                f"It is {self.kind}. {INSTALL_HINT}{_elsewhere()}",
+                f"{self.path} does not start: {why.rstrip('.')}.",
+                f"It is {self.kind}. {install_hint()}",
                 argv=argv,
             ) from error

@@ -61,17 +61,18 @@ class ContainerHost:
         return f"{ended.text}\n{ended.error_text}"
 
     def compile(
-        self, flags: Sequence[str], model: Path, out_dir: Path, timeout_s: float
+        self, flags: Sequence[str], models: Sequence[Path], out_dir: Path, timeout_s: float
     ) -> Execution:
         # Whatever user the container runs as must be able to write there; the folder around it is
         # private. Files of another owner can still be removed, because the folder is ours.
-        shared = model.parent
+        shared = models[0].parent
         shared.chmod(0o777)
         out_dir.chmod(0o777)
-        model.chmod(0o644)
+        for model in models:
+            model.chmod(0o644)
         inside = out_dir.relative_to(shared).as_posix()
         mount = ["-v", f"{shared}:/work", "-w", "/work", "--security-opt", "label=disable"]
-        return self._run(mount, [*flags, "-o", inside, model.name], timeout_s)
+        return self._run(mount, [*flags, "-o", inside, *(m.name for m in models)], timeout_s)
 
     def argv(self, name: str, engine_flags: Sequence[str], words: Sequence[str]) -> list[str]:
         """The engine's command line; on another processor the image is run as x86-64."""

@@ -10,7 +10,7 @@ from typing import Any
 from edgeopt.errors import InputError
 from edgeopt.findings import Placement
 
-__all__ = ["CompileOptions", "CompileResult", "OpStatus"]
+__all__ = ["CompileOptions", "CompileResult", "CompiledSegment", "OpStatus"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,12 +70,45 @@ class OpStatus:
 
 
 @dataclass(frozen=True, kw_only=True)
+class CompiledSegment:
+    """One file of a pipeline: `index` from 0 of `of`. It runs on a chip of its own.
+
+    `inputs` are (tensor name, index of the segment that makes it, None for the model's own input);
+    `placement` is that of its part of the source.
+    """
+
+    index: int
+    of: int
+    path: Path
+    placement: Placement
+    inputs: tuple[tuple[str, int | None], ...]
+    outputs: tuple[str, ...]
+    operations: tuple[OpStatus, ...] = ()
+    compile_ms: float | None = None
+    details: Mapping[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return {
+            "index": self.index,
+            "of": self.of,
+            "path": str(self.path),
+            "placement": self.placement.to_json(),
+            "inputs": [{"name": name, "from_segment": maker} for name, maker in self.inputs],
+            "outputs": list(self.outputs),
+            "operations": [row.to_json() for row in self.operations],
+            "compile_ms": self.compile_ms,
+            "details": dict(self.details),
+        }
+
+
+@dataclass(frozen=True, kw_only=True)
 class CompileResult:
     """A compiled file and the evidence for it. `compile_ms` is the compiler's own figure.
 
     `compiler_kind` says what kind of program did it, as far as can be seen from outside;
     `is_double` is True when it is known to be a stand-in, whose results must never pass for a
     genuine compilation. `details` holds the compiler's own extra figures (plain JSON values).
+    `segments` are the files of a pipeline, in order; `path` is then the first of them.
     """
 
     path: Path
@@ -90,6 +123,7 @@ class CompileResult:
     compile_ms: float | None = None
     warnings: tuple[str, ...] = ()
     details: Mapping[str, Any] = field(default_factory=dict)
+    segments: tuple[CompiledSegment, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -103,5 +137,6 @@ class CompileResult:
             "is_double": self.is_double,
             "compile_ms": self.compile_ms,
             "warnings": list(self.warnings),
+            "segments": [segment.to_json() for segment in self.segments],
             "details": dict(self.details),
         }

@@ -1,35 +1,37 @@
-"""Compile a quantized .tflite for the Edge TPU with Google's edgetpu_compiler.
+"""Compile quantized .tflite files for the Edge TPU with Google's edgetpu_compiler.
 
-Success takes three witnesses: the exit code, the text and the file, which must agree. The compiler
-works on a copy with a simple name in a private folder, so the user's paths and names never reach
-its command line; what it printed is kept in a log beside the result, whatever the outcome.
+Success takes three witnesses: the exit code, the text and the files, which must agree. The compiler
+works on copies with simple names in a private folder, so the user's paths and names never reach
+its command line; what it printed is kept in a log beside each result, whatever the outcome.
 """
 
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from edgeopt.compile.bounded import Execution
-from edgeopt.compile.compiled_check import check_compiled
-from edgeopt.compile.compiler_failures import diagnose, facts
-from edgeopt.compile.compiler_host import MODEL_NAME, CompilerHost, find_host
-from edgeopt.compile.compiler_output import CompilerOutput, ModelBlock, parse_output, says_double
-from edgeopt.compile.contract import CompileOptions, CompileResult
-from edgeopt.compile.edgetpu_flags import flags_of, settled
+from edgeopt.compile.attempts import Run, running
+from edgeopt.compile.compiled_check import check_compiled, check_tokens
+from edgeopt.compile.compiler_failures import facts
+from edgeopt.compile.compiler_host import find_host
+from edgeopt.compile.compiler_output import ModelBlock
+from edgeopt.compile.contract import CompiledSegment, CompileOptions, CompileResult, OpStatus
+from edgeopt.compile.edgetpu_flags import check_request, segments_of, settled, warnings_of
+from edgeopt.compile.judge import blocks_of, target_names
+from edgeopt.compile.segments import feeds, parts_of
 from edgeopt.errors import EdgeoptError, InputError, ModelError, ToolError
 from edgeopt.facts import ModelFacts
+from edgeopt.findings import Placement
 from edgeopt.model import read
-from edgeopt.model.edgetpu_payload import is_compiled
+from edgeopt.model.edgetpu_payload import Partition, is_compiled
 from edgeopt.progress import Progress
 
-__all__ = ["compile_model"]
+__all__ = ["compile_model", "compile_together"]
 
-_TAIL_CHARACTERS = 1500
 _MAX_STEM_BYTES = 200  # file systems allow 255 for a name, and "_edgetpu.tflite" follows
 
 
@@ -38,42 +40,54 @@ def compile_model(
 ) -> CompileResult:
     """Write `<stem>_edgetpu.tflite` and `.log` into `out_dir`, and prove the file.
 
+    With `num_segments` in the options it writes `<stem>_segment_<i>_of_<n>_edgetpu.tflite` for i
+    from 0; `segments` of the result names them all and `path` the first.
+
     Raises ModelError when the model is at fault (only another model can help: unreadable, float,
     operations or versions that the compiler lacks, dynamic or too large tensors), ToolError when
-    the compiler is (missing, crashed, out of time, or its file does not match its words),
+    the compiler is (missing, crashed, out of time, or its files do not match its words),
     InputError for options that make no sense. A failed compile leaves only the log.
     """
-    options = settled(options)
-    model = _readable_source(source)
+    return _compile((source,), out_dir, settled(options), progress)[0]
+
+
+def compile_together(
+    sources: Sequence[Path], out_dir: Path, options: CompileOptions, progress: Progress
+) -> tuple[CompileResult, ...]:
+    """Compile several models for one Edge TPU, whose parameter cache they share; in this order.
+
+    The compiler fills the cache from the first model on, so the first has the best chance of being
+    cached whole. Results are in the order of `sources`; each file is proven against its own
+    source, and all must carry one caching token: with others the chip would empty its cache at
+    every change of model. Raises as `compile_model` does; then no file is written at all.
+    """
+    stems = [_stem(source) for source in sources]
+    if len(sources) < 2 or len(set(stems)) < len(stems):
+        raise InputError(
+            "Models that are compiled together need names of their own."
+            if len(sources) > 1
+            else "Compiling together takes two models or more.",
+            "Rename one: the results are called after them.",
+        )
+    return _compile(tuple(sources), out_dir, settled(options), progress)
+
+
+def _compile(
+    sources: tuple[Path, ...], out_dir: Path, options: CompileOptions, progress: Progress
+) -> tuple[CompileResult, ...]:
+    models = [_readable_source(source) for source in sources]
+    check_request(options, models)
     host = find_host(options)
     out_dir = _folder(out_dir)
-    progress.stage(f"Edge TPU compiler ({host.name})")
-    version_text = host.version()
-    version = _version(host, version_text)
-    with tempfile.TemporaryDirectory(prefix="edgeopt-compile-", ignore_cleanup_errors=True) as tmp:
-        shared = Path(tmp) / "shared"
-        (shared / "out").mkdir(parents=True)
-        shutil.copyfile(source, shared / MODEL_NAME)
-        flags = flags_of(options, version)
-        ended = host.compile(flags, shared / MODEL_NAME, shared / "out", options.timeout_s)
-        log = _write_log(out_dir, source, host, version_text, ended, shared / "out")
-        output = _parsed(ended, shared / "out")
-        produced = _judged(ended, output, shared / "out", log, options)
-        result = _proved(model, produced, output, options, log)
-        path = _publish(produced, out_dir / f"{_stem(source)}_edgetpu.tflite")
-    double = host.is_stand_in or output.is_double or says_double(version_text)
-    return replace(
-        result,
-        path=path,
-        stdout=ended.text,
-        compiler_version=version,
-        compiler_kind=host.kind,
-        argv=ended.argv,
-        is_double=double,
-        compile_ms=None if double else result.compile_ms,  # a stand-in's figure is made up
-        warnings=(*_warnings(host, double), *result.warnings),
-        details={**result.details, "compiler": host.name, "seconds": round(ended.seconds, 3)},
-    )
+    logs = [out_dir / f"{_stem(source)}_edgetpu.log" for source in sources]
+    with running(host, sources, logs, options, progress) as run:
+        try:
+            results = _proved(run, models, sources, options)
+        except ToolError as error:
+            error.log = logs[0]
+            error.details |= {"log": str(logs[0]), "attempts": list(run.attempts)}
+            raise
+        return tuple(_published(result, out_dir) for result in results)
 
 
 def _readable_source(source: Path) -> ModelFacts:
@@ -102,141 +116,137 @@ def _folder(out_dir: Path) -> Path:
     return out_dir
 
 
-def _version(host: CompilerHost, text: str) -> str:
-    version = parse_output(text).version
-    if version is None:
-        said = text.strip()[:200] or "nothing"
-        raise ToolError(
-            f"{host.name} does not answer --version as edgetpu_compiler does. It says: {said}",
-            "Name Google's edgetpu_compiler with --compiler.",
-            argv=[host.name, "--version"],
-        )
-    return version
-
-
 def _stem(source: Path) -> str:
     """The name without its last suffix, cut so that what is added still fits a file name."""
     return source.stem.encode()[:_MAX_STEM_BYTES].decode("utf-8", "ignore")
 
 
-def _write_log(
-    out_dir: Path, source: Path, host: CompilerHost, version: str, ended: Execution, made: Path
-) -> Path:
-    """Everything the compiler said, then its own .log, in one file beside the result."""
-    path = out_dir / f"{_stem(source)}_edgetpu.log"
-    end = "killed at the deadline" if ended.timed_out else f"exit code {ended.exit_code}"
-    parts = [
-        f"# {source}\n# {host.name} ({host.kind}): {' '.join(version.split())}",
-        f"# {shlex.join(ended.argv)}\n# {end} after {ended.seconds:.2f} s",
-        f"--- stdout ---\n{ended.text}",
-        f"--- stderr ---\n{ended.error_text}",
-    ]
-    for own in sorted(made.glob("*.log")):
-        parts.append(f"--- {own.name} ---\n{own.read_text('utf-8', 'replace')}")
-    path.write_text("\n".join(parts), "utf-8")
-    return path
-
-
-def _parsed(ended: Execution, made: Path) -> CompilerOutput:
-    """What was printed; the operation table from the .log where stdout has none."""
-    output = parse_output(f"{ended.text}\n{ended.error_text}")
-    if not output.blocks or output.blocks[0].operations:
-        return output
-    for own in sorted(made.glob("*.log")):
-        rows = [b.operations for b in parse_output(own.read_text("utf-8", "replace")).blocks]
-        if rows and rows[0]:
-            first = replace(output.blocks[0], operations=rows[0])
-            return replace(output, blocks=(first, *output.blocks[1:]))
-    return output
-
-
-def _judged(
-    ended: Execution, output: CompilerOutput, made: Path, log: Path, options: CompileOptions
-) -> Path:
-    """The file that was written, if exit code, text and file all say so."""
-    files = [f for f in sorted(made.glob("*_edgetpu.tflite")) if f.is_file() and not f.is_symlink()]
-    if ended.exit_code == 0 and output.succeeded and len(files) == 1:
-        return files[0]
-    if ended.timed_out:
-        raise _tool_error(
-            f"The Edge TPU compiler did not finish within {options.timeout_s:g} s and was ended.",
-            "Raise --timeout, or let it map fewer operations with --search-delegate.",
-            ended,
-            log,
-        )
-    if ended.flooded:
-        raise _tool_error("The Edge TPU compiler printed without end.", "", ended, log)
-    text = f"{ended.text}\n{ended.error_text}"
-    if not (ended.exit_code == 0 and output.succeeded) and (
-        found := diagnose(text, ended.exit_code)
-    ):
-        if found.fault == "model":
-            raise ModelError(
-                found.message, f"{found.hint}\nLog: {log}", details=_details(ended, log)
-            )
-        raise _tool_error(found.message, found.hint, ended, log)
-    raise _tool_error(_unexplained(ended, output, len(files)), "", ended, log)
-
-
-def _unexplained(ended: Execution, output: CompilerOutput, files: int) -> str:
-    if ended.exit_code == 0 and output.succeeded:
-        wrote = "no compiled file" if files == 0 else f"{files} files instead of one"
-        return f"The Edge TPU compiler reported success but wrote {wrote}."
-    said = f"{ended.error_text}\n{ended.text}".strip()[-_TAIL_CHARACTERS:] or "nothing"
-    return f"The Edge TPU compiler failed (exit code {ended.exit_code}). It said: {said}"
-
-
-def _details(ended: Execution, log: Path) -> dict[str, object]:
-    """For the JSON document: the log may lie in a folder that does not outlive the error."""
-    tail = f"{ended.text}\n{ended.error_text}".strip()[-_TAIL_CHARACTERS:]
-    return {
-        "argv": list(ended.argv),
-        "returncode": ended.exit_code,
-        "log": str(log),
-        "output": tail,
-    }
-
-
-def _tool_error(message: str, hint: str, ended: Execution, log: Path) -> ToolError:
-    return ToolError(
-        message,
-        f"{hint}\nLog: {log}".strip(),
-        argv=ended.argv,
-        returncode=ended.exit_code,
-        log=log,
-        details=_details(ended, log),
-    )
-
-
 def _proved(
-    model: ModelFacts, produced: Path, output: CompilerOutput, options: CompileOptions, log: Path
-) -> CompileResult:
-    block = output.blocks[0] if output.blocks else ModelBlock()
+    run: Run, models: Sequence[ModelFacts], sources: Sequence[Path], options: CompileOptions
+) -> list[CompileResult]:
+    """Each file against the model it was made from, with `path` still in the private folder."""
+    count = segments_of(options)
+    blocks = blocks_of(run.output, target_names(run.models, count))
+    compiled = [_readable_result(path) for path in run.files]
+    if count > 1:
+        return [_pipeline(run, models[0], compiled, blocks, options)]
+    results, partitions = [], []
+    for number, (model, made) in enumerate(zip(models, compiled, strict=True)):
+        placement, parts, warnings = check_compiled(model, made, blocks[number], options)
+        partitions.append(parts)
+        results.append(
+            replace(
+                run.evidence(number, options),
+                placement=placement,
+                operations=blocks[number].operations,
+                compile_ms=None if run.is_double else blocks[number].compile_ms,
+                warnings=(*run.warnings, *warnings_of(options), *warnings),
+                details=run.details | _details(blocks[number], parts, options),
+            )
+        )
+    if len(sources) == 1:
+        return results
+    token = check_tokens([source.name for source in sources], partitions)
+    return [
+        replace(r, details={**r.details, "caching_token": token, "position": i})
+        for i, r in enumerate(results)
+    ]
+
+
+def _readable_result(path: Path) -> ModelFacts:
     try:
-        placement, partitions, warnings = check_compiled(model, read(produced), block, options)
-    except ToolError as error:
-        error.log = log
-        error.details["log"] = str(log)
-        raise
+        return read(path)
     except EdgeoptError as error:
         raise ToolError(
             f"The Edge TPU compiler wrote a file that cannot be used: {error.message}",
-            f"Compile again; if it repeats, keep the log: {log}",
-            log=log,
+            "Compile again; if it repeats, keep the log.",
         ) from error
-    return CompileResult(
-        path=produced,
-        log=log,
-        placement=placement,
-        operations=block.operations,
-        compile_ms=block.compile_ms,
-        warnings=warnings,
-        details={
-            "printed": replace(block, operations=()).to_json(),
-            "partitions": [p.to_json() for p in partitions],
-            "runtime_version_offered": options.runtime_version or facts()["runtime_version"],
-        },
+
+
+def _pipeline(
+    run: Run,
+    model: ModelFacts,
+    compiled: Sequence[ModelFacts],
+    blocks: Sequence[ModelBlock],
+    options: CompileOptions,
+) -> CompileResult:
+    parts = parts_of(model, compiled)
+    makers = feeds(model, compiled)
+    segments: list[CompiledSegment] = []
+    rows: list[OpStatus] = []
+    warnings = [*run.warnings, *warnings_of(options)]
+    for index, (part, made) in enumerate(zip(parts, compiled, strict=True)):
+        try:
+            placement, partitions, more = check_compiled(part, made, blocks[index], options)
+        except ToolError as error:
+            error.message = f"Segment {index}: {error.message}"
+            raise
+        warnings += [f"Segment {index}: {text}" for text in more]
+        rows += blocks[index].operations
+        segments.append(
+            CompiledSegment(
+                index=index,
+                of=len(compiled),
+                path=run.files[index],
+                placement=placement,
+                operations=blocks[index].operations,
+                compile_ms=None if run.is_double else blocks[index].compile_ms,
+                inputs=tuple(
+                    (t.name, maker) for t, maker in zip(made.inputs, makers[index], strict=True)
+                ),
+                outputs=tuple(t.name for t in made.outputs),
+                details=_details(blocks[index], partitions, options),
+            )
+        )
+    return replace(
+        run.evidence(0, options),
+        placement=_summed([s.placement for s in segments]),
+        operations=tuple(rows),
+        segments=tuple(segments),
+        warnings=tuple(warnings),
+        details=run.details,
     )
+
+
+def _summed(placements: Sequence[Placement]) -> Placement:
+    """The whole pipeline: every operation of the source once, sizes and partitions added."""
+    return Placement(
+        source="compiler",
+        ops_total=sum(p.ops_total for p in placements),
+        ops_mapped=sum(p.ops_mapped for p in placements),
+        ops_cpu=sum(p.ops_cpu for p in placements),
+        subgraphs=sum(p.subgraphs or 0 for p in placements),
+        on_chip_bytes=sum(p.on_chip_bytes or 0 for p in placements),
+        off_chip_bytes=sum(p.off_chip_bytes or 0 for p in placements),
+        ops=tuple(sorted((op for p in placements for op in p.ops), key=lambda op: op.index)),
+    )
+
+
+def _details(
+    block: ModelBlock, partitions: tuple[Partition, ...], options: CompileOptions
+) -> dict[str, object]:
+    return {
+        "printed": replace(block, operations=()).to_json(),
+        "partitions": [p.to_json() for p in partitions],
+        "runtime_version_offered": options.runtime_version or facts()["runtime_version"],
+    }
+
+
+def _published(result: CompileResult, out_dir: Path) -> CompileResult:
+    """The same result with its files in `out_dir`, under the user's names."""
+    assert result.log is not None  # every run writes one
+    stem = result.log.stem.removesuffix("_edgetpu")
+    if not result.segments:
+        return replace(result, path=_publish(result.path, out_dir / f"{stem}_edgetpu.tflite"))
+    segments = tuple(
+        replace(s, path=_publish(s.path, out_dir / f"{stem}{_segment(s)}_edgetpu.tflite"))
+        for s in result.segments
+    )
+    return replace(result, path=segments[0].path, segments=segments)
+
+
+def _segment(segment: CompiledSegment) -> str:
+    return f"_segment_{segment.index}_of_{segment.of}"
 
 
 def _publish(produced: Path, target: Path) -> Path:
@@ -254,17 +264,3 @@ def _publish(produced: Path, target: Path) -> Path:
     finally:
         Path(name).unlink(missing_ok=True)
     return target
-
-
-def _warnings(host: CompilerHost, double: bool) -> tuple[str, ...]:
-    if double:
-        return (
-            f"{host.name} is a stand-in for edgetpu_compiler (a test double or a recording): this "
-            "is not a genuine compilation.",
-        )
-    if host.kind.startswith("script"):
-        return (
-            f"{host.name} is a script and not Google's binary: the compilation is only as genuine "
-            "as what it calls.",
-        )
-    return ()

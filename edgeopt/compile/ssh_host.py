@@ -34,18 +34,20 @@ _VERSION_TIMEOUT_S = 30
 # Exit codes of the far script; ssh itself uses 255.
 _NO_FOLDER, _NO_COMPILER, _CUT_SHORT = 91, 92, 93
 
-# What runs there: $1 compiler, $2 model bytes, $3 seconds; then the flags. POSIX sh, coreutils and
-# tar, which every Debian has. In one line: some login shells refuse a newline inside quotes.
+# What runs there: $1 compiler, $2 the models as NAME:BYTES with blanks between (names of ours),
+# $3 seconds; then the flags. POSIX sh, coreutils and tar, which every Debian has. In one line: some
+# login shells refuse a newline inside quotes.
 _SCRIPT = " ".join(
     (
         'd=$(mktemp -d "${TMPDIR:-/tmp}/edgeopt.XXXXXX") || exit 91;',
         "trap 'cd /; rm -rf \"$d\"' EXIT; trap 'exit 130' HUP INT TERM PIPE;",
         "c=$1; n=$2; t=$3; shift 3;",
         'command -v "$c" >/dev/null || exit 92;',
-        'cd "$d" && mkdir out && head -c "$n" >model.tflite || exit 91;',
-        '[ "$(wc -c <model.tflite)" -eq "$n" ] || exit 93;',
+        'cd "$d" && mkdir out || exit 91; l=;',
+        'for m in $n; do f=${m%:*}; s=${m#*:}; head -c "$s" >"$f" || exit 91;',
+        '[ "$(wc -c <"$f")" -eq "$s" ] || exit 93; l="$l $f"; done;',
         "exec 3<&0;",
-        'timeout -k 5 "$t" "$c" "$@" -o out model.tflite >stdout 2>stderr </dev/null 3<&- & p=$!;',
+        'timeout -k 5 "$t" "$c" "$@" -o out $l >stdout 2>stderr </dev/null 3<&- & p=$!;',
         "{ cat <&3; kill $p; } >/dev/null 2>&1 & w=$!;",
         "wait $p; echo $? >code; kill $w 2>/dev/null;",
         "tar -cf - stdout stderr code out",
@@ -148,15 +150,16 @@ class SshHost:
         ]
 
     def compile(
-        self, flags: Sequence[str], model: Path, out_dir: Path, timeout_s: float
+        self, flags: Sequence[str], models: Sequence[Path], out_dir: Path, timeout_s: float
     ) -> Execution:
-        size = model.stat().st_size
-        words = ["sh", "-c", _SCRIPT, "edgeopt", self.program, str(size)]
+        sizes = {model.name: model.stat().st_size for model in models}
+        listed = " ".join(f"{name}:{size}" for name, size in sizes.items())
+        words = ["sh", "-c", _SCRIPT, "edgeopt", self.program, listed]
         words += [str(max(1, round(timeout_s))), *flags]
-        limit = timeout_s + _LINK_ALLOWANCE_S + size / _SLOWEST_BYTES_PER_S
-        return self._unpack(self._run(words, limit, model), out_dir)
+        limit = timeout_s + _LINK_ALLOWANCE_S + sum(sizes.values()) / _SLOWEST_BYTES_PER_S
+        return self._unpack(self._run(words, limit, models), out_dir)
 
-    def _run(self, words: Sequence[str], timeout_s: float, feed: Path | None = None) -> Execution:
+    def _run(self, words: Sequence[str], timeout_s: float, feed: Sequence[Path] = ()) -> Execution:
         argv = self.argv(words)
         try:
             ended = run_bounded(
