@@ -26,16 +26,30 @@ __all__ = ["inspect"]
 @click.option(
     "--weights", is_flag=True, help="Show zeros and distinct values of each layer's weights."
 )
+@click.option(
+    "--min-runtime-version",
+    type=click.IntRange(min=1),
+    metavar="N",
+    help="Predict for device runtimes from N on, as the Edge TPU compiler does with -m.",
+)
 @options.as_json
-def inspect(model: Path, target: str | None, weights: bool, as_json: bool) -> None:
+def inspect(
+    model: Path,
+    target: str | None,
+    weights: bool,
+    min_runtime_version: int | None,
+    as_json: bool,
+) -> None:
     """Show MODEL's operations, types, shapes and sizes, without running it.
 
     With --target, every rule of the hardware profile that it breaks (exit 3 when there is one).
     """
-    from edgeopt.errors import ModelError
+    from edgeopt.errors import InputError, ModelError
     from edgeopt.model import read
     from edgeopt.report import model_json, ops_json
 
+    if min_runtime_version is not None and target is None:
+        raise InputError("--min-runtime-version is about a target.", "Add --target edgetpu.")
     facts = read(model)
     found = placement = table = None
     if weights:
@@ -47,7 +61,7 @@ def inspect(model: Path, target: str | None, weights: bool, as_json: bool) -> No
         from edgeopt.target import load_target
         from edgeopt.verify import check, predict
 
-        profile = load_target(target).profile
+        profile = load_target(target).profile.at_runtime(min_runtime_version)
         found, placement = check(facts, profile), predict(facts, profile)
     content = {
         "model": model_json(facts),

@@ -133,10 +133,14 @@ def _verify(session: Session) -> None:
     from edgeopt.model import read
     from edgeopt.verify import check, predict
 
-    with session.timed("verify", f"Verifying against {session.target.profile.name}"):
+    profile = session.target.profile
+    lowest = session.job.compiler_flags.get("min_runtime_version", "")
+    if profile.partition.runtime_version is not None and lowest.isdecimal():
+        profile = profile.at_runtime(int(lowest))  # what the compiler will be asked for
+    with session.timed("verify", f"Verifying against {profile.name}"):
         facts = read(session.artifact.path)
-        found = check(facts, session.target.profile, io=session.plan.io)
-        session.add(constraints=found, placement=predict(facts, session.target.profile))
+        found = check(facts, profile, io=session.plan.io)
+        session.add(constraints=found, placement=predict(facts, profile))
     if not found.passed:
         if session.plan.scheme is not None:  # what may not be used is not offered either
             session.add(artifacts=session.report.artifacts[:-1])

@@ -12,15 +12,18 @@ from rich.table import Table
 from rich.text import Text
 
 from edgeopt.facts import ModelFacts, Tensor
-from edgeopt.findings import ConstraintReport, Placement, Violation
+from edgeopt.findings import ConstraintReport, OpPlacement, Placement, Violation
 from edgeopt.measurement import Measurement
+from edgeopt.model.layer_names import layer_names
 from edgeopt.report.candidates import PlanTable, candidates_table
+from edgeopt.report.placement import cpu_table, placement_line
 from edgeopt.report.preservation import preservation_line
 from edgeopt.report.quality import worst_layers
 from edgeopt.report.report import Report
 from edgeopt.report.training import training_lines
 from edgeopt.report.units import bytes_text, count_text, duration_text, percent_text
 
+_LAYER_WIDTH = 28
 __all__ = ["deploy_summary", "inspection", "plan_summary", "findings"]
 
 
@@ -58,7 +61,7 @@ def deploy_summary(report: Report) -> RenderableType:
     if report.constraints:
         grid.add_row("rules", _rules_line(report.constraints))
     if report.placement and report.target.accelerator != "cpu":
-        grid.add_row("placement", _placement_line(report.placement))
+        grid.add_row("placement", placement_line(report.placement))
     if report.training:
         grid.add_row("training", training_lines(report.training))
     if report.preservation:
@@ -108,21 +111,6 @@ def _rules_line(found: ConstraintReport) -> str:
         return f"[green]✓[/] {found.checked} checks of {_plain(found.profile)} passed"
     count = len(found.violations)
     return f"[red]x[/] {count} of {found.checked} checks of {_plain(found.profile)} failed"
-
-
-def _placement_line(placement: Placement) -> str:
-    line = f"{placement.ops_mapped} of {placement.ops_total} operations mapped"
-    line += f", {placement.ops_cpu} on the CPU"
-    if placement.on_chip_bytes is not None:
-        line += f"; parameters {bytes_text(placement.on_chip_bytes)} on chip"
-        if placement.off_chip_bytes is not None:
-            line += f", {bytes_text(placement.off_chip_bytes)} streamed"
-    source = {
-        "predicted": "predicted",
-        "compiler": "from the compiler",
-        "compiled_file": "read from the file",
-    }
-    return f"{line}  [dim]{source[placement.source]}[/]"
 
 
 def _accuracy_line(accuracy: Any) -> str:
@@ -254,12 +242,21 @@ def inspection(
     if found:
         grid.add_row("rules", _rules_line(found))
     if placement:
-        grid.add_row("placement", _placement_line(placement))
+        grid.add_row("placement", placement_line(placement))
     parts: list[RenderableType] = [grid, "", _operations(facts, placement)]
     if found and found.violations:
         parts += ["", findings("violation", found.violations)]
-    if found and found.warnings:
-        parts += ["", findings("warning", found.warnings)]
+    if placement and (table := cpu_table(placement)):
+        parts += ["", table]
+    # What stays on the CPU, or may, is in the table above.
+    told = {op.reason for op in placement.ops if not op.certain} if placement else set()
+    rest = [
+        warning
+        for warning in (found.warnings if found else ())
+        if warning.constraint != "placement" and warning.found not in told
+    ]
+    if rest:
+        parts += ["", findings("warning", rest)]
     return Group(*parts)
 
 
@@ -276,6 +273,7 @@ def _tensor_line(tensor: Tensor) -> str:
 
 def _operations(facts: ModelFacts, placement: Placement | None) -> Table:
     placed = {p.index: p for p in placement.ops} if placement else {}
+    names = [name for graph in facts.subgraphs for name in layer_names(graph)]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for name, justify in (
         ("#", "right"),
@@ -284,19 +282,33 @@ def _operations(facts: ModelFacts, placement: Placement | None) -> Table:
         ("type", "left"),
         ("output", "left"),
     ):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
+        table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
     if placed:
-        table.add_column("runs on")
-    table.add_column("layer", overflow="ellipsis", no_wrap=True, max_width=48, style="dim")
-    for op in facts.operators():
+        table.add_column("runs on", no_wrap=True)
+    # The one that may wrap is the one that shrinks; a name without blanks is then cut.
+    table.add_column("layer", overflow="ellipsis", max_width=48, style="dim")
+    for op, layer in zip(facts.operators(), names, strict=True):
         out = op.outputs[0] if op.outputs else None
         shape = "x".join("?" if d < 0 else str(d) for d in out.shape) if out and out.shape else "?"
         row = [str(op.index), _plain(op.op), str(op.version or ""), out.dtype if out else "", shape]
         if placed:
             where = placed.get(op.index) if op.subgraph == 0 else None
-            row.append(where.placement if where else "cpu")
-        table.add_row(*row, _plain(op.layer))
+            row.append(_where(where))
+        table.add_row(*row, _plain(_short(layer or "")))
     return table
+
+
+def _short(layer: str) -> str:
+    """The end of a long path tells the layers apart, its beginning is the model's name."""
+    whole = len(layer) <= _LAYER_WIDTH
+    return layer if whole else "…" + layer[-_LAYER_WIDTH:].partition("/")[2] or layer
+
+
+def _where(placed: OpPlacement | None) -> str:
+    """ "?" behind a place that is not certain."""
+    if placed is None:
+        return "cpu"
+    return placed.placement if placed.certain else f"{placed.placement} [yellow]?[/]"
 
 
 def findings(title: str, found: Iterable[Violation]) -> RenderableType:

@@ -115,10 +115,10 @@ class _Checks:
             return None
         self.checked += 1
         if found and check.stage == "support_check":
-            told = self._told(f"{found}; {requirement(check)}", check)
+            told = self._told(f"{found}; requires {requirement(check)}", check)
             return Judgement(supported=False, checked=self.checked, **told)
         if found and check.stage == "whole_model":
-            told = self._told(f"{found}; {requirement(check)}", check)
+            told = self._told(f"{found}; requires {requirement(check)}", check)
             broken = (_violation(self.op, check, found),)
             return Judgement(supported=False, checked=self.checked, broken=broken, **told)
         between = "" if found else uncertain(check, self.op, self.graph)
@@ -128,7 +128,9 @@ class _Checks:
             kept = self.fatal if check.stage == "graph_build" else self.advice
             kept.append(_violation(self.op, check, found))
         elif between:
-            self._doubt(check, f"{between}, between what is known to work and not")
+            known, refused = check.parameters["limit"], check.parameters["refused_from"]
+            bracket = f"up to {known:,} is known to work, from {refused:,} on is refused"
+            self._doubt(check, f"{between}, where {bracket}")
         return None
 
     def _doubt(self, check: Check, text: str) -> None:
