@@ -1,18 +1,52 @@
-"""`edgeopt inspect`: what a model file holds, and which rules of a target it breaks."""
+"""`edgeopt inspect`: what a model file holds, which rules of a target it breaks, where it runs."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeopt.cli import options, output
+from edgeopt.cli.options_base import stack
 
 if TYPE_CHECKING:
+    from rich.console import RenderableType
+
     from edgeopt.facts import ModelFacts
+    from edgeopt.pipeline.inspecting import Inspection
 
 __all__ = ["inspect"]
+
+_compiled = stack(
+    click.option(
+        "--source",
+        type=click.Path(path_type=Path),
+        metavar="MODEL",
+        help="Prove which operations of this model are inside the compiled one.",
+    ),
+    click.option(
+        "--together",
+        type=click.Path(path_type=Path),
+        multiple=True,
+        metavar="COMPILED",
+        help="Tell whether this file was compiled together with MODEL (may be repeated).",
+    ),
+)
+_seeing = stack(
+    click.option(
+        "--picture",
+        type=click.Path(path_type=Path),
+        metavar="FILE",
+        help="Draw the graph and where each operation runs: .svg or .html.",
+    ),
+    click.option(
+        "--node-data",
+        type=click.Path(path_type=Path),
+        metavar="FILE.json",
+        help="Write the placement for Model Explorer.",
+    ),
+)
 
 
 @click.command()
@@ -32,68 +66,79 @@ __all__ = ["inspect"]
     metavar="N",
     help="Predict for device runtimes from N on, as the Edge TPU compiler does with -m.",
 )
+@_compiled
+@_seeing
 @options.as_json
 def inspect(
     model: Path,
-    target: str | None,
     weights: bool,
-    min_runtime_version: int | None,
     as_json: bool,
+    picture: Path | None,
+    node_data: Path | None,
+    **asked: Any,
 ) -> None:
     """Show MODEL's operations, types, shapes and sizes, without running it.
 
     With --target, every rule of the hardware profile that it breaks (exit 3 when there is one).
+    A model compiled for an Edge TPU is opened; with --source, the mapping is proven and compared
+    with the prediction.
     """
-    from edgeopt.errors import InputError, ModelError
     from edgeopt.model import read
-    from edgeopt.report import model_json, ops_json
+    from edgeopt.pipeline.inspecting import check_drawing, inspect_model
 
-    if min_runtime_version is not None and target is None:
-        raise InputError("--min-runtime-version is about a target.", "Add --target edgetpu.")
+    check_drawing(picture, node_data, target=asked["target"], source=asked["source"])
     facts = read(model)
-    found = placement = table = None
-    if weights:
-        from edgeopt.verify.preservation import weight_table
-
-        _refuse_unless_tflite(facts)
-        table = [layer.to_json() for layer in weight_table(facts)]
-    if target is not None:
-        from edgeopt.target import load_target
-        from edgeopt.verify import check, predict
-
-        profile = load_target(target).profile.at_runtime(min_runtime_version)
-        found, placement = check(facts, profile), predict(facts, profile)
-    content = {
-        "model": model_json(facts),
-        "ops": ops_json(facts, placement),
-        "constraints": found.to_json() if found else None,
-        "placement": placement.to_json() if placement else None,
-        "weights": table,
-    }
+    table = _weights(facts) if weights else None
+    found = inspect_model(facts, weights=table, **asked)
+    made = found.draw(picture, node_data)
     if not as_json:
-        from edgeopt.report.terminal import inspection
-
-        output.stdout().print(inspection(facts, found, placement))
-        if table is not None:
-            from edgeopt.report.preservation import weights_table
-
-            output.stdout().print("", weights_table(table), sep="\n")
-    if found is not None and not found.passed:
-        count = len(found.violations)
-        raise ModelError(
-            f"{model.name} breaks {count} rule{'s' * (count > 1)} of {found.profile}.",
-            found.violations[0].hint,
-            reached=content,
-        )
+        for part in _views(found, table):
+            output.stdout().print(part)
+    for path in made:
+        click.echo(f"edgeopt: wrote {path}", err=True)
+    _refuse_broken(found)
     if as_json:
-        output.emit("inspect", content)
+        output.emit("inspect", found.content)
 
 
-def _refuse_unless_tflite(facts: ModelFacts) -> None:
+def _weights(facts: ModelFacts) -> list[dict[str, Any]]:
     from edgeopt.errors import InputError
+    from edgeopt.verify.preservation import weight_table
 
     if facts.format != "tflite":
         raise InputError(
             f"--weights counts what a .tflite stores; {facts.path.name} is {facts.format}.",
             "Convert it first: edgeopt convert --scheme float32.",
+        )
+    return [layer.to_json() for layer in weight_table(facts)]
+
+
+def _views(found: Inspection, table: list[dict[str, Any]] | None) -> list[RenderableType]:
+    from edgeopt.report.compiled import partitions_view, proof_view, together_view
+    from edgeopt.report.preservation import weights_table
+    from edgeopt.report.terminal import inspection
+
+    parts: list[RenderableType] = [inspection(found.facts, found.constraints, found.placement)]
+    if found.partitions:
+        parts += ["", partitions_view(found.partitions, found.left)]
+        parts += ["", together_view(found.together)] if found.together else []
+    if found.proof is not None and found.source is not None:
+        proven = found.proof.to_json()
+        total = len(found.source.subgraphs[0].operators)
+        parts += ["", proof_view(proven["mapping"], proven["prediction"], total)]
+    if table is not None:
+        parts += ["", weights_table(table)]
+    return parts
+
+
+def _refuse_broken(found: Inspection) -> None:
+    from edgeopt.errors import ModelError
+
+    broken = found.constraints
+    if broken is not None and not broken.passed:
+        count = len(broken.violations)
+        raise ModelError(
+            f"{found.facts.path.name} breaks {count} rule{'s' * (count > 1)} of {broken.profile}.",
+            broken.violations[0].hint,
+            reached=found.content,
         )

@@ -8,8 +8,9 @@ executables. The slots below are those of libedgetpu's public schema, executable
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 from typing import Any
 
 from edgeopt.errors import ModelError
@@ -30,19 +31,34 @@ __all__ = [
 CUSTOM_OP = "edgetpu-custom-op"
 _EXECUTABLE_TYPES = ("STAND_ALONE", "PARAMETER_CACHING", "EXECUTION_ONLY")
 _MAX_EXECUTABLES = 64  # real packages have one or two
+_MAX_PACKAGES = 64
+_MAX_RANK = 64
+_DMA_DESCRIPTOR = 1  # of union AnyHint
+_OUTPUT, _INPUT, _PARAMETER = 0, 1, 2  # of enum Description
+_DATA_TYPES = {0: "uint8", 1: "uint16", 2: "int32", 3: "bfloat16", 4: "float16", 5: "float32"}
+_SHIFTS = {8: ("int8", 128), 9: ("int16", 32768)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Layer:
-    """An input or output of a partition. `shape` is None where the compiler left it out."""
+    """An input or output of a partition. `shape` is None where the compiler left it out.
+
+    `size_bytes` is what crosses the link, padding included. `dtype` is a numpy name, or the
+    number of a type that has none. `zero_point` is that of the tensor: the payload keeps signed
+    ones shifted to be positive (int8 by 128, int16 by 32768).
+    """
 
     name: str
     size_bytes: int
     shape: tuple[int, ...] | None
+    dtype: str = ""
+    scale: float | None = None
+    zero_point: int | None = None
+    executions: int = 1  # per inference
 
     def to_json(self) -> dict[str, Any]:
-        shape = None if self.shape is None else list(self.shape)
-        return {"name": self.name, "size_bytes": self.size_bytes, "shape": shape}
+        plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
+        return plain | {"shape": None if self.shape is None else list(self.shape)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,8 +67,10 @@ class Partition:
 
     `on_chip_bytes` are parameters cached in the chip's memory after the first inference,
     `off_chip_bytes` are sent from the host again with every inference. `instruction_bytes` are
-    those of an inference, without the ones that fill the cache once. Models compiled together share
-    `parameter_caching_token`. `narrow_bytes_per_tile` is the largest of its executables'.
+    those of an inference, without the ones that fill the cache once; so are the bytes moved by DMA,
+    of which only those known when compiling are there unless `dma_complete`. Models compiled
+    together share `parameter_caching_token`. `narrow_bytes_per_tile` is the largest of its
+    executables'. `estimated_cycles` is 0 with all but old compilers: no estimate.
     """
 
     operator: int
@@ -63,7 +81,13 @@ class Partition:
     on_chip_bytes: int
     off_chip_bytes: int
     parameter_caching_token: int
+    instruction_chunks: int
     instruction_bytes: int
+    input_dma_bytes: int
+    output_dma_bytes: int
+    parameter_dma_bytes: int
+    dma_complete: bool
+    estimated_cycles: int
     scratch_bytes: int
     narrow_bytes_per_tile: int
     inputs: tuple[Layer, ...]
@@ -95,7 +119,7 @@ def read_payload(facts: ModelFacts) -> tuple[Partition, ...]:
 def _partition(op: Operator) -> Partition:
     if op.custom_options is None:
         raise CorruptFile(f"{op.where} has no payload")
-    packages = list(_packages(op))
+    packages = _packages(op)
     executables = [e for package in packages for e in _executables(package)]
     if not executables:
         raise CorruptFile(f"the payload of {op.where} holds no executable")
@@ -105,6 +129,8 @@ def _partition(op: Operator) -> Partition:
         raise CorruptFile(f"the payload of {op.where} holds nothing that can be executed")
     sizes = [len(e.bytes(6) or b"") for e in executables]
     cached = sum(s for s, kind in zip(sizes, kinds, strict=True) if kind == "PARAMETER_CACHING")
+    chunks = [chunk for e in runs for chunk in e.tables(5)]
+    moved, complete = _dma_bytes(runs)
     return Partition(
         operator=op.index,
         chip=runs[0].string(10) or "",
@@ -114,7 +140,13 @@ def _partition(op: Operator) -> Partition:
         on_chip_bytes=cached,
         off_chip_bytes=sum(sizes) - cached,
         parameter_caching_token=runs[0].scalar(14, "u64", 0),
-        instruction_bytes=sum(_instruction_bytes(e) for e in runs),
+        instruction_chunks=len(chunks),
+        instruction_bytes=sum(len(chunk.bytes(0) or b"") for chunk in chunks),
+        input_dma_bytes=moved[_INPUT],
+        output_dma_bytes=moved[_OUTPUT],
+        parameter_dma_bytes=moved[_PARAMETER],
+        dma_complete=complete,
+        estimated_cycles=sum(e.scalar(16, "i64", 0) or e.scalar(11, "i32", 0) for e in runs),
         scratch_bytes=sum(e.scalar(4, "i32", 0) for e in executables),
         narrow_bytes_per_tile=max(e.scalar(12, "i32", 0) for e in executables),
         inputs=_layers(runs[0], 8),
@@ -123,26 +155,44 @@ def _partition(op: Operator) -> Partition:
     )
 
 
-def _packages(op: Operator) -> Iterable[Table]:
+def _packages(op: Operator) -> list[Table]:
     assert op.custom_options is not None
     options = read_map(op.custom_options)
     first, more = options.get("4"), options.get("7")
     if not isinstance(first, memoryview):
         raise CorruptFile(f"the payload of {op.where} holds no package")
-    yield Table.root(first, b"DWN1")
-    for data in more if isinstance(more, tuple) else ():
-        if isinstance(data, memoryview):
-            yield Table.root(data, b"DWN1")
+    further = more if isinstance(more, tuple) else ()
+    waiting = [first, *(data for data in further if isinstance(data, memoryview))]
+    _refuse_overlap(waiting, len(op.custom_options))
+    found: list[Table] = []
+    for data in waiting:  # grows by the packages inside packages; each is smaller than its holder
+        package = Table.root(data, b"DWN1")
+        found.append(package)
+        inner = [held for t in package.tables(6) if (held := t.bytes(0)) is not None]
+        _refuse_overlap(inner, len(data))
+        waiting += inner
+        if len(waiting) > _MAX_PACKAGES:
+            raise CorruptFile(f"the payload of {op.where} claims over {_MAX_PACKAGES} packages")
+    return found
 
 
 def _executables(package: Table) -> list[Table]:
     data = package.bytes(1)
     if data is None:
+        if len(package.tables(6)):
+            return []  # only its inner packages hold some
         raise CorruptFile("an Edge TPU package is empty")
     blobs = Table.root(data).blobs(0)
     if len(blobs) > _MAX_EXECUTABLES:
         raise CorruptFile(f"an Edge TPU package claims {len(blobs)} executables")
+    _refuse_overlap(blobs, len(data))
     return [Table.root(blob) for blob in blobs]
+
+
+def _refuse_overlap(parts: Sequence[memoryview], size: int) -> None:
+    """Parts that share bytes would be read again and again: a small file could cost minutes."""
+    if sum(len(part) for part in parts) > size:
+        raise CorruptFile("the parts of an Edge TPU payload overlap")
 
 
 def _kind(executable: Table) -> str:
@@ -152,18 +202,43 @@ def _kind(executable: Table) -> str:
     return _EXECUTABLE_TYPES[value]
 
 
-def _instruction_bytes(executable: Table) -> int:
-    return sum(len(chunk.bytes(0) or b"") for chunk in executable.tables(5))
+def _dma_bytes(executables: Sequence[Table]) -> tuple[Counter[int], bool]:
+    """Bytes by what they are (a number of the schema's enum Description), and whether all of an
+    inference's transfers are listed."""
+    moved: Counter[int] = Counter()
+    complete = True
+    for hints in (e.table(7) for e in executables):
+        complete = complete and hints is not None and hints.scalar(1, "bool", False)
+        for hint in hints.tables(0) if hints else ():
+            descriptor = hint.table(1) if hint.scalar(0, "u8", 0) == _DMA_DESCRIPTOR else None
+            meta = descriptor.table(0) if descriptor else None
+            if descriptor and meta:
+                moved[meta.scalar(0, "i16", 0)] += descriptor.scalar(2, "i32", 0)
+    return moved, complete
 
 
 def _layers(executable: Table, slot: int) -> tuple[Layer, ...]:
-    return tuple(
-        Layer(
-            name=layer.string(0) or "",
-            size_bytes=layer.scalar(1, "i32", 0),
-            shape=_shape(layer),
-        )
-        for layer in executable.tables(slot)
+    return tuple(_layer(table) for table in executable.tables(slot))
+
+
+def _layer(table: Table) -> Layer:
+    kind = table.scalar(6, "i16", 0)
+    signed = kind in _SHIFTS
+    dtype = _SHIFTS[kind][0] if signed else _DATA_TYPES.get(kind, f"type {kind}")
+    numerics = table.table(5)
+    zero_point = scale = None
+    if numerics is not None:
+        zero_point = numerics.scalar(0, "i32", 0) - (_SHIFTS[kind][1] if signed else 0)
+        stored = numerics.scalar(1, "f32", 0.0)
+        scale = stored if isfinite(stored) else None
+    return Layer(
+        name=table.string(0) or "",
+        size_bytes=table.scalar(1, "i32", 0),
+        shape=_shape(table),
+        dtype=dtype,
+        scale=scale,
+        zero_point=zero_point,
+        executions=table.scalar(9, "i32", 1),
     )
 
 
@@ -174,6 +249,8 @@ def _shape(layer: Table) -> tuple[int, ...] | None:
     """
     if stored := layer.table(11):
         pairs = stored.scalars(0, "u64")
+        if len(pairs) > _MAX_RANK:
+            raise CorruptFile(f"a layer of an Edge TPU executable has {len(pairs)} dimensions")
         return tuple(int(p >> 32) - int(p & 0xFFFFFFFF) + 1 for p in pairs)
     sides = tuple(layer.scalar(slot, "i32", 0) for slot in (2, 3, 4))
     return sides if all(side > 0 for side in sides) else None

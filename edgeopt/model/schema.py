@@ -21,6 +21,7 @@ __all__ = [
     "ENUMS",
     "TENSOR_BITS",
     "TENSOR_TYPES",
+    "default_options",
     "enum_name",
     "read_options",
     "tables",
@@ -201,6 +202,9 @@ _OPTIONS2 = """
 """
 
 
+_EMPTY_TABLE = bytes.fromhex("08000000 04000400 04000000")  # root, its vtable, the table
+
+
 @dataclass(frozen=True, kw_only=True)
 class Field:
     slot: int
@@ -233,6 +237,19 @@ def read_options(table: Table, union: int, member: int) -> Mapping[str, Any]:
     known = tables(union)
     fields = known[member][1] if 0 <= member < len(known) else ()
     return {field.name: _value(table, field) for field in fields}
+
+
+@lru_cache(maxsize=512)
+def default_options(names: frozenset[str]) -> tuple[Mapping[str, Any], ...]:
+    """What each options table with just these fields holds where a file leaves all of them out
+    (the schema has a few such tables that differ in their defaults alone)."""
+    nothing = Table.root(_EMPTY_TABLE)
+    return tuple(
+        {field.name: _value(nothing, field) for field in fields}
+        for union in (1, 2)
+        for _, fields in tables(union)
+        if {field.name for field in fields} == names
+    )
 
 
 def _value(table: Table, field: Field) -> Any:

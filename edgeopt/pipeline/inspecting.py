@@ -1,0 +1,140 @@
+"""All that can be said of a model file without running it, put together for `edgeopt inspect`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from edgeopt.errors import InputError, ModelError
+from edgeopt.facts import ModelFacts
+from edgeopt.findings import ConstraintReport, Placement
+from edgeopt.model import read
+from edgeopt.model.edgetpu_payload import CUSTOM_OP, Partition, is_compiled, read_payload
+from edgeopt.pipeline.proving import Proof, compiled_json, prove_compiled
+from edgeopt.profile import HardwareProfile
+from edgeopt.report import model_json, ops_json
+from edgeopt.target import load_target
+
+__all__ = ["Inspection", "check_drawing", "inspect_model"]
+
+_DEFAULT_TARGET = "edgetpu"  # of --source: only Edge TPU files can be compared
+
+
+@dataclass(frozen=True, kw_only=True)
+class Inspection:
+    """`content` is the JSON document; the rest is what it was made from."""
+
+    facts: ModelFacts
+    constraints: ConstraintReport | None
+    placement: Placement | None
+    partitions: tuple[Partition, ...]
+    together: tuple[dict[str, Any], ...]
+    source: ModelFacts | None
+    proof: Proof | None
+    content: dict[str, Any]
+
+    @property
+    def left(self) -> int:
+        """Operations of a compiled file that are outside its partitions."""
+        return sum(op.op != CUSTOM_OP for op in self.facts.operators())
+
+    def draw(self, picture: Path | None, node_data: Path | None) -> list[Path]:
+        """Write what was asked for, each file whole or not at all; returns the files.
+
+        Raises InputError where one cannot be written.
+        """
+        return []
+
+
+def check_drawing(
+    picture: Path | None, node_data: Path | None, *, target: str | None, source: Path | None
+) -> None:
+    """Refuse what cannot be drawn before any work is done (InputError)."""
+    if picture is not None and picture.suffix not in (".svg", ".html"):
+        raise InputError(f"--picture {picture} has no known ending.", "Use .svg or .html.")
+    if (picture or node_data) and target is None and source is None:
+        raise InputError(
+            "A picture of the placement needs to know the hardware.", "Add --target NAME."
+        )
+
+
+def inspect_model(
+    facts: ModelFacts,
+    *,
+    target: str | None,
+    min_runtime_version: int | None,
+    source: Path | None,
+    together: Sequence[Path],
+    weights: list[dict[str, Any]] | None,
+) -> Inspection:
+    """Read, judge, open and prove; nothing is run.
+
+    Raises InputError for arguments that do not fit the file; ModelError when a payload is damaged
+    or the file was not made from `source`, with what was reached until then.
+    """
+    found = placement = profile = None
+    if target is not None:
+        from edgeopt.verify import check, predict
+
+        profile = load_target(target).profile.at_runtime(min_runtime_version)
+        found, placement = check(facts, profile), predict(facts, profile)
+    if (source or together) and not is_compiled(facts):
+        raise InputError(
+            f"{facts.path} is not compiled for an Edge TPU: there is nothing to open.",
+            "Give the compiled file as MODEL and the one from before compiling as --source.",
+        )
+    content: dict[str, Any] = {
+        "model": model_json(facts),
+        "ops": ops_json(facts, placement),
+        "constraints": found.to_json() if found else None,
+        "placement": placement.to_json() if placement else None,
+        "weights": weights,
+        "compiled": None,
+        "mapping": None,
+        "prediction": None,
+    }
+    proof = original = None
+    try:
+        partitions = read_payload(facts)
+        content["compiled"] = compiled_json(partitions)
+        shared = tuple(_together(partitions, path) for path in together)
+        if shared:
+            content["compiled"]["together"] = list(shared)
+        if source is not None:
+            original = read(source)
+            proof = _prove(facts, original, profile, min_runtime_version)
+            content |= proof.to_json()
+    except ModelError as error:
+        error.reached = content
+        raise
+    return Inspection(
+        facts=facts,
+        constraints=found,
+        placement=placement,
+        partitions=partitions,
+        together=shared,
+        source=original,
+        proof=proof,
+        content=content,
+    )
+
+
+def _prove(
+    facts: ModelFacts, source: ModelFacts, profile: HardwareProfile | None, runtime: int | None
+) -> Proof:
+    return prove_compiled(facts, source, profile or load_target(_DEFAULT_TARGET).profile, runtime)
+
+
+def _together(partitions: tuple[Partition, ...], path: Path) -> dict[str, Any]:
+    """Models compiled together share a caching token; 0 stands for none."""
+    other = read_payload(read(path))
+    if not other:
+        raise InputError(f"{path} is not compiled for an Edge TPU.", "Give a compiled model.")
+    mine = {p.parameter_caching_token for p in partitions} - {0}
+    return {
+        "path": str(path),
+        "tokens": sorted({p.parameter_caching_token for p in other}),
+        "compiled_together": bool(mine & {p.parameter_caching_token for p in other}),
+    }
