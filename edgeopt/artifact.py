@@ -59,7 +59,10 @@ def gzip_size(path: Path, sha256: str = "") -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Artifact:
-    """One stage's output. `stage` is "source", "trained", "float", "optimized" or "compiled"."""
+    """One stage's output. `stage` is "source", "trained", "float", "optimized" or "compiled".
+
+    `index` counts the segments of a compiled pipeline from 0; None for a model in one piece.
+    """
 
     stage: str
     path: Path
@@ -67,6 +70,7 @@ class Artifact:
     size_bytes: int
     gzip_bytes: int
     parent_sha256: str | None = None
+    index: int | None = None
 
     @classmethod
     def of(cls, path: Path, stage: str, parent: Artifact | None = None) -> Artifact:
@@ -88,4 +92,5 @@ class Artifact:
             "size_bytes": self.size_bytes,
             "gzip_bytes": self.gzip_bytes,
             "parent_sha256": self.parent_sha256,
+            **({} if self.index is None else {"index": self.index}),
         }

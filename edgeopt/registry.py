@@ -22,6 +22,10 @@ BUILTINS: dict[str, dict[str, str]] = {
         "edgetpu": "edgeopt.compile.edgetpu:compile_model",
         "command": "edgeopt.compile.command:compile_model",
     },
+    # Those that take several models, which share one chip.
+    "joint_compilers": {
+        "edgetpu": "edgeopt.compile.edgetpu:compile_together",
+    },
     # What besides model and options decides a compiler's output: a text for the cache's key.
     "compiler_identities": {
         "edgetpu": "edgeopt.compile.identity:edgetpu",

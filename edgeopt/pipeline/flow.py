@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from edgeopt.artifact import Artifact
-from edgeopt.errors import ModelError
+from edgeopt.errors import EdgeoptError, InputError, ModelError
 from edgeopt.job import Job
 from edgeopt.model.edgetpu_payload import is_compiled
 from edgeopt.pipeline import (
@@ -28,9 +28,10 @@ from edgeopt.pipeline.session import Session, Step
 from edgeopt.plan import make_plan
 from edgeopt.progress import Progress
 from edgeopt.report import Report
+from edgeopt.report.together import JointReport
 from edgeopt.store import Store, publish
 
-__all__ = ["benchmark", "compile_model", "convert", "deploy", "plan"]
+__all__ = ["benchmark", "compile_model", "compile_together", "convert", "deploy", "plan"]
 
 
 def plan(job: Job, store: Store, progress: Progress) -> Report:
@@ -49,6 +50,25 @@ def compile_model(job: Job, store: Store, progress: Progress) -> Report:
     return Session(job, store, progress).walk(*steps)
 
 
+def compile_together(jobs: Sequence[Job], store: Store, progress: Progress) -> JointReport:
+    """Verify quantized models and compile them for one chip, whose cache they share.
+
+    Raises the EdgeoptError of the step that failed, with the JointReport so far in `reached`.
+    """
+    steps = (_plan, _refuse_compiled, _refuse_unquantized, _verify)
+    sessions: list[Session] = []
+    try:
+        for job in jobs:
+            sessions.append(Session(job, store, progress))
+            sessions[-1].walk(*steps)
+        compiling.compile_jointly(sessions)
+    except EdgeoptError as error:
+        reports = tuple(session.report for session in sessions)
+        error.reached = JointReport(reports=reports, failure=error.to_json())
+        raise
+    return JointReport(reports=tuple(session.report for session in sessions))
+
+
 def benchmark(job: Job, store: Store, progress: Progress) -> Report:
     """Run a .tflite as it is on a device."""
     return Session(job, store, progress).walk(_as_it_is, settle_device, running.run)
@@ -59,6 +79,7 @@ def deploy(job: Job, store: Store, progress: Progress) -> Report:
     make: tuple[Step, ...] = (_plan, _optimize, _verify)
     if not job.run:
         return _one_or_several(job, store, progress, make, (_compile,))
+    compiling.refuse_pipeline(job.compiler_flags, {})
     make = (_plan, settle_device, _optimize, _verify)
     return _one_or_several(job, store, progress, make, (_compile, running.run))
 
@@ -178,6 +199,16 @@ def _refuse_compiled(session: Session) -> None:
         )
 
 
+def _refuse_unquantized(session: Session) -> None:
+    if session.plan.scheme is not None:
+        raise InputError(
+            f"{session.job.model.name} is not quantized: models that are compiled together must "
+            "be .tflite files that the target takes as they are.",
+            "Convert each by itself first: edgeopt convert MODEL --calibration DATA --target "
+            f"{session.target.name}.",
+        )
+
+
 def _compile(session: Session) -> None:
     if session.target.profile.compiled(session.facts):
         return
@@ -187,9 +218,3 @@ def _compile(session: Session) -> None:
         return
     with session.timed("compile"):
         compiling.compile_artifact(session)
-    _publish_compiled(session)
-
-
-def _publish_compiled(session: Session) -> None:
-    path = publish(session.artifact.path, session.place("compiled"))
-    session.add(artifacts=(*session.report.artifacts[:-1], replace(session.artifact, path=path)))
