@@ -128,6 +128,7 @@ def prove(compiled: ModelFacts, source: ModelFacts) -> Mapping:
     limit = max(_MIN_LIMIT, 4 * max(compiled.size_bytes, source.size_bytes))
     pairs = Pairs(source.subgraphs[0], compiled.subgraphs[0], limit)
     problems = [*_rest_unlike(compiled, source), *_payload_unlike(compiled)]
+    problems += [f"{op.where} is like several operations of the source" for op in pairs.open[:8]]
     left = set(pairs.operators.values())
     custom = [op for op in compiled.subgraphs[0].operators if op.op == CUSTOM_OP]
     owner: dict[int, int] = {}

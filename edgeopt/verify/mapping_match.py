@@ -19,6 +19,7 @@ from edgeopt.verify.graph import Graph
 
 __all__ = ["Contradiction", "Pairs", "edge"]
 
+_ROUNDS = 8
 _END_BYTES = 64  # of a constant, to look it up by; whole constants are compared once a pair is made
 
 
@@ -42,7 +43,8 @@ class Pairs:
     """Which tensor and which operation of the source each one of the compiled file is, by index.
 
     `segment` is True when the compiled file's inputs and outputs are inner tensors of the source.
-    At most `limit` bytes of constants are compared. Raises Contradiction when something kept has
+    `open` are kept operations of which the source has several that cannot be told apart. At most
+    `limit` bytes of constants are compared. Raises Contradiction when something kept has
     no equal in the source.
     """
 
@@ -101,9 +103,45 @@ class Pairs:
             if op.index not in self.operators and self._active(op) <= self.tensors.keys():
                 self._forward(op, final=True)
                 self._follow(())
-        for op in self._kept:
-            if op.index not in self.operators:
-                raise Contradiction(f"{op.where} has no equal in it")
+        self._recognize()
+        self._recognize_borders()
+        self.open = [op for op in self._kept if op.index not in self.operators]
+
+    def _recognize(self) -> None:
+        """Between two partitions nothing is paired yet: look for the only operation that is alike,
+        which constants make likely."""
+        alike: dict[object, list[Operator]] = {}
+        for op in self.source.subgraph.operators:
+            alike.setdefault(_key(op, None), []).append(op)
+        for _ in range(_ROUNDS):
+            before = len(self.operators)
+            for op in self._kept:
+                if op.index in self.operators:
+                    continue
+                found = alike.get(_key(op, None), [])
+                found[:] = [other for other in found if other.index not in self._used]
+                if not found:
+                    raise Contradiction(f"{op.where} has no equal in it")
+                if len(found) == 1:
+                    self._claim(op, found[0])
+                    self._follow(())
+            if len(self.operators) == before:
+                return
+
+    def _recognize_borders(self) -> None:
+        """From one partition straight to the next: the only tensor of that shape and scale."""
+        taken = set(self.tensors.values())
+        alike: dict[object, list[Tensor]] = {}
+        for tensor in self.source.subgraph.tensors:
+            if not tensor.constant and tensor.index not in taken:
+                alike.setdefault(edge(tensor), []).append(tensor)
+        for op in self.compiled.subgraph.operators:
+            for tensor in (*self.compiled.inputs(op), *op.outputs):
+                found = alike.get(edge(tensor), [])
+                if tensor.constant or tensor.index in self.tensors or len(found) != 1:
+                    continue
+                self._pair(tensor, found[0])
+                self._follow(())
 
     def _follow(self, ops: Iterable[Operator]) -> None:
         ready = deque(ops)
@@ -195,11 +233,16 @@ class Pairs:
         return bytes(made.data) == bytes(there.data)
 
 
-def _key(op: Operator, inputs: Sequence[int | None]) -> object:
-    """An operation and what it reads, as tensors of the source."""
+def _key(op: Operator, inputs: Sequence[int | None] | None) -> object:
+    """An operation and what it reads: `inputs` as tensors of the source; None where not known, and
+    then their types, shapes and quantization stand for them."""
     read = tuple(
-        _glance(tensor) if tensor is not None and tensor.constant else index
-        for tensor, index in zip(op.inputs, inputs, strict=True)
+        _glance(tensor)
+        if tensor is not None and tensor.constant
+        else index
+        if inputs is not None
+        else tensor and edge(tensor)
+        for tensor, index in zip(op.inputs, inputs or op.inputs, strict=True)
     )
     return op.op, op.custom, _options(op), read, tuple(map(edge, op.outputs))
 
