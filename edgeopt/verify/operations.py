@@ -46,10 +46,12 @@ def judge(op: Operator, graph: Graph, profile: HardwareProfile) -> Judgement:
     rule = profile.operations.get(op.op)
     if rule is not None and rule.custom != op.custom:
         rule = None
+    checks = None if rule is None else _Checks(op, graph, rule, profile)
+    if checks and (broken := checks.broken()) is not None:
+        return broken
     found = list(refusals(op, graph, rule, profile))
-    if not found:
-        assert rule is not None
-        return _Checks(op, graph, rule, profile).judgement()
+    if checks and not found:
+        return checks.judgement()
     remedy = profile.remedies.get(op.op, "")
     unquantized = rule is not None and profile.requires_quantization and _float_weights(op)
     cause, reason = found[0]
@@ -78,9 +80,20 @@ class _Checks:
     profile: HardwareProfile
     checked: int = 4  # name, types, version and shape
     doubts: list[tuple[str, Check | None]] = field(default_factory=list)
-    broken: list[Violation] = field(default_factory=list)
     fatal: list[Violation] = field(default_factory=list)
     advice: list[Violation] = field(default_factory=list)
+
+    def broken(self) -> Judgement | None:
+        """What makes the tool refuse the file comes before anything else; None where nothing does.
+
+        It is one whatever the types are, since the tool's own interpreter meets it first.
+        """
+        for check in self.rule.checks:
+            if check.stage == "whole_model" and (found := self._found(check)):
+                told = self._told(f"{found}; requires {requirement(check)}", check)
+                violation = _violation(self.op, check, found)
+                return Judgement(supported=False, checked=4, broken=(violation,), **told)
+        return None
 
     def judgement(self) -> Judgement:
         """The first rule that refuses decides; a doubt only when none does."""
@@ -110,17 +123,13 @@ class _Checks:
 
     def _run(self, check: Check) -> Judgement | None:
         """Its refusal, None where it does not refuse; doubts, advice and so on are noted."""
-        found = CHECKS[check.rule].function(self.op, self.graph, check.parameters)
+        found = self._found(check)
         if found is None:
             return None
         self.checked += 1
         if found and check.stage == "support_check":
             told = self._told(f"{found}; requires {requirement(check)}", check)
             return Judgement(supported=False, checked=self.checked, **told)
-        if found and check.stage == "whole_model":
-            told = self._told(f"{found}; requires {requirement(check)}", check)
-            broken = (_violation(self.op, check, found),)
-            return Judgement(supported=False, checked=self.checked, broken=broken, **told)
         between = "" if found else uncertain(check, self.op, self.graph)
         if check.stage == "not_known" and found:
             self._doubt(check, f"{found}, which the compiler has not been seen to take")
@@ -132,6 +141,9 @@ class _Checks:
             bracket = f"up to {known:,} is known to work, from {refused:,} on is refused"
             self._doubt(check, f"{between}, where {bracket}")
         return None
+
+    def _found(self, check: Check) -> str | None:
+        return CHECKS[check.rule].function(self.op, self.graph, check.parameters)
 
     def _doubt(self, check: Check, text: str) -> None:
         self.advice.append(_violation(self.op, check, text))
