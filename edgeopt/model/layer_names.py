@@ -58,7 +58,7 @@ def layer_names(subgraph: Subgraph) -> tuple[str | None, ...]:
     model, shared = firsts.most_common(1)[0] if firsts else ("", 0)
     # Layers of a Keras model lie one deep in it; a TensorFlow 1 scope is deeper and kept whole.
     flat = sum(len(scope) == 2 and scope[0] == model for scope in named)
-    drop = shared == sum(len(scope) > 1 for scope in named) and 2 * flat > len(named)
+    drop = 1 < shared == sum(len(scope) > 1 for scope in named) and 2 * flat > len(named)
     names: list[str | None] = []
     for scope in scopes:
         whole = len(scope) < 2 or not (_KERAS_MODEL.match(scope[0]) or (drop and scope[0] == model))

@@ -75,6 +75,8 @@ def inspect_model(
     or the file was not made from `source`, with what was reached until then.
     """
     found = placement = profile = None
+    if min_runtime_version is not None and target is None and source is None:
+        raise InputError("--min-runtime-version is about a target.", "Add --target edgetpu.")
     if target is not None:
         from edgeopt.verify import check, predict
 
