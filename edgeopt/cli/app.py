@@ -28,6 +28,7 @@ VERBS = {
     "inspect": "edgeopt.cli.inspect",
     "plan": "edgeopt.cli.plan",
     "convert": "edgeopt.cli.convert",
+    "fix": "edgeopt.cli.fix",
     "compile": "edgeopt.cli.compile",
     "tune": "edgeopt.cli.tune",
     "evaluate": "edgeopt.cli.evaluate",

@@ -14,6 +14,7 @@ Commands:
   inspect    Show MODEL's operations, types, shapes and sizes, without running it.
   plan       Say which scheme a deploy of MODEL would use, and why.
   convert    Convert MODEL so that it obeys the target's hardware profile.
+  fix        Repair MODEL (a .tflite) so that more maps, and prove that nothing changed.
   compile    Compile MODEL with the target's compiler and check what came out.
   tune       Measure candidates for MODEL: accuracy, latency, size, and which are best.
   evaluate   Measure the accuracy of MODEL on data.

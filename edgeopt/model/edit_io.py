@@ -12,8 +12,8 @@ from typing import Any
 
 from edgeopt.errors import InputError, ModelError
 from edgeopt.facts import Tensor
-from edgeopt.model.packing import add_buffer, pack, unpack
-from edgeopt.model.schema import BUILTIN_OPERATORS, TENSOR_TYPES
+from edgeopt.model.packing import add_buffer, operator_code, pack, unpack
+from edgeopt.model.schema import TENSOR_TYPES
 from edgeopt.model.tflite import parse
 
 __all__ = ["with_io"]
@@ -134,24 +134,9 @@ class _Edges:
         op = "DEQUANTIZE" if to_float else "QUANTIZE"
         made = schema.OperatorT()
         version = _VERSIONS[op][self._dtype(source if to_float else result)]
-        made.opcodeIndex = self._code(op, version)
+        made.opcodeIndex = operator_code(self.model, op, version)
         made.inputs, made.outputs = [source], [result]
         kind = "DequantizeOptions" if to_float else "QuantizeOptions"
         made.builtinOptionsType = getattr(schema.BuiltinOptions, kind)
         made.builtinOptions = getattr(schema, f"{kind}T")()
         return made
-
-    def _code(self, op: str, version: int) -> int:
-        """The index of an operator code, added where the model has none of that version."""
-        from ai_edge_litert import schema_py_generated as schema
-
-        value = BUILTIN_OPERATORS.index(op)
-        for index, code in enumerate(self.model.operatorCodes):
-            same = max(code.builtinCode, code.deprecatedBuiltinCode) == value
-            if same and code.version == version:
-                return index
-        made = schema.OperatorCodeT()
-        made.builtinCode = made.deprecatedBuiltinCode = value
-        made.version = version
-        self.model.operatorCodes.append(made)
-        return len(self.model.operatorCodes) - 1

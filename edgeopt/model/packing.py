@@ -14,11 +14,13 @@ from typing import Any
 
 from edgeopt.errors import ModelError
 from edgeopt.model.flatbuffer import CorruptFile
+from edgeopt.model.schema import BUILTIN_OPERATORS
 from edgeopt.model.tflite import IDENTIFIER, constants, parse
 
-__all__ = ["add_buffer", "pack", "unpack"]
+__all__ = ["add_buffer", "operator_code", "pack", "unpack"]
 
 _ALIGNMENT = 16
+_LAST_OLD_CODE = 127  # PLACEHOLDER_FOR_GREATER_OP_CODES: the old field is one signed byte
 
 
 class _Constant:
@@ -123,3 +125,19 @@ def add_buffer(model: Any) -> int:
     """A new buffer without bytes, as every activation has; returns its index."""
     model.buffers.append(_Constant(None))
     return len(model.buffers) - 1
+
+
+def operator_code(model: Any, op: str, version: int) -> int:
+    """The index of an operator code of a builtin, added where the model has none of that version."""
+    from ai_edge_litert import schema_py_generated as schema
+
+    value = BUILTIN_OPERATORS.index(op)
+    for index, code in enumerate(model.operatorCodes):
+        same = max(code.builtinCode, code.deprecatedBuiltinCode) == value
+        if same and code.version == version:
+            return index
+    made = schema.OperatorCodeT()
+    made.builtinCode, made.deprecatedBuiltinCode = value, min(value, _LAST_OLD_CODE)
+    made.version = version
+    model.operatorCodes.append(made)
+    return len(model.operatorCodes) - 1
