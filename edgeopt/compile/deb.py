@@ -90,16 +90,22 @@ def _write(archive: tarfile.TarFile, member: tarfile.TarInfo, target: Path) -> N
 
 
 def _link(member: tarfile.TarInfo, target: Path, folder: Path, package: Path) -> None:
-    """A symbolic link is relative to its own folder, a hard one to the package's root."""
+    """A symbolic link is relative to its own folder, a hard one to the package's root.
+
+    Where both ends really are is asked of the file system, since links may lead through links.
+    """
     target.parent.mkdir(parents=True, exist_ok=True)
-    if member.islnk():
-        shutil.copyfile(folder / _inside(member.linkname, package), target)
-        return
-    parent = target.parent.relative_to(folder).as_posix()
-    leads = posixpath.normpath(posixpath.join(parent, member.linkname))
-    if member.linkname.startswith("/") or leads == ".." or leads.startswith("../"):
+    root, place = folder.resolve(), target.parent.resolve() / target.name
+    hard = member.islnk()
+    end = folder / _inside(member.linkname, package) if hard else place.parent / member.linkname
+    if not (place.is_relative_to(root) and end.resolve().is_relative_to(root)):
         raise _refused(package, f"the link {member.name} leads outside ({member.linkname})")
-    target.symlink_to(member.linkname)
+    if hard:
+        shutil.copyfile(end, target)
+    elif member.linkname.startswith("/"):
+        raise _refused(package, f"the link {member.name} is absolute ({member.linkname})")
+    else:
+        target.symlink_to(member.linkname)
 
 
 def _inside(name: str, package: Path) -> PurePosixPath:

@@ -61,7 +61,7 @@ def install(
     if deb is not None and not deb.is_file():
         raise InputError(f"{deb} is not a file.", "Name the .deb to install.")
     with _locked(progress), scratch(home()) as folder:
-        package = folder / "package.deb"
+        package = folder / (deb.name if deb else f"{PACKAGE}.deb")
         if deb is not None:
             shutil.copyfile(deb, package)
             source, signature = str(deb.absolute()), "not checked: the file was given by hand"
