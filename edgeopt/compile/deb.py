@@ -94,12 +94,12 @@ def _link(member: tarfile.TarInfo, target: Path, folder: Path, package: Path) ->
 
     Where both ends really are is asked of the file system, since links may lead through links.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
     root, place = folder.resolve(), target.parent.resolve() / target.name
     hard = member.islnk()
     end = folder / _inside(member.linkname, package) if hard else place.parent / member.linkname
     if not (place.is_relative_to(root) and end.resolve().is_relative_to(root)):
         raise _refused(package, f"the link {member.name} leads outside ({member.linkname})")
+    target.parent.mkdir(parents=True, exist_ok=True)
     if hard:
         shutil.copyfile(end, target)
     elif member.linkname.startswith("/"):
