@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.generic]
 
-__all__ = ["feed", "real_inputs", "real_values", "seeded_inputs"]
+__all__ = ["feed", "real_inputs", "real_values", "seeded_inputs", "typed"]
 
 
 def feed(sample: Sequence[Array], inputs: Sequence[Tensor]) -> tuple[Array, ...]:
@@ -36,14 +36,7 @@ def _feed_one(array: Array, tensor: Tensor) -> Array:
     import numpy as np
 
     shape = tensor.shape or ()
-    value: NDArray[Any] = np.asarray(array)
-    quantization = tensor.quantization
-    if value.dtype != np.dtype(tensor.dtype) and quantization and quantization.scales:
-        kind = np.iinfo(tensor.dtype)
-        steps = np.rint(value.astype(np.float64) / quantization.scales[0])
-        steps += quantization.zero_points[0]
-        value = np.clip(steps, kind.min, kind.max)
-    value = value.astype(tensor.dtype, copy=False)
+    value = typed(np.asarray(array), tensor)
     if value.ndim == len(shape) - 1:
         value = value[np.newaxis]
         value = value if shape[0] <= 1 else np.repeat(value, shape[0], axis=0)
@@ -57,6 +50,20 @@ def _feed_one(array: Array, tensor: Tensor) -> Array:
             "Check --preprocess (resize=...) and the arrays that were named.",
         )
     return np.asarray(value, order="C")  # ascontiguousarray would make a scalar an array of one
+
+
+def typed(value: NDArray[Any], tensor: Tensor) -> NDArray[Any]:
+    """Values of any shape in the input's type, each by itself: quantized where it is quantized and
+    they are not yet."""
+    import numpy as np
+
+    quantization = tensor.quantization
+    if value.dtype != np.dtype(tensor.dtype) and quantization and quantization.scales:
+        kind = np.iinfo(tensor.dtype)
+        steps = np.rint(value.astype(np.float64) / quantization.scales[0])
+        steps += quantization.zero_points[0]
+        value = np.clip(steps, kind.min, kind.max)
+    return value.astype(tensor.dtype, copy=False)
 
 
 def real_inputs(inputs: Sequence[Tensor]) -> tuple[Tensor, ...]:

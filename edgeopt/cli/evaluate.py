@@ -52,14 +52,16 @@ def evaluate(
     MODEL and the float --baseline are .tflite, .keras or .h5 files or SavedModel folders. The
     labels decide what is measured, unless --metric does; a baseline adds agreement and noise.
     """
-    from edgeopt import pipeline
-    from edgeopt.store import Store
+    from edgeopt.verify.accuracy import Measuring
 
-    job = options.job(**flags)
-    with output.progress() as progress:
+    with output.progress() as progress, Measuring() as measuring:  # it starts beside what follows
+        from edgeopt import pipeline
+        from edgeopt.store import Store
+
         found = pipeline.evaluate(
-            job, Store(), progress, baseline=baseline, limit=limit, processes=processes
-        )
+            options.job(**flags), Store(), progress,
+            baseline=baseline, limit=limit, processes=processes, measuring=measuring,
+        )  # fmt: skip
     if as_json:
         output.emit("evaluate", found)
         return

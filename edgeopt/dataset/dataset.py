@@ -106,34 +106,31 @@ class Dataset:
             for value, fit in zip(raw, fits, strict=True)
         )
 
-    def block(self, start: int, stop: int) -> Iterator[tuple[NDArray[Any], ...]]:
-        """Samples `start` to `stop`, the same as `sample` gives one by one. Stored numbers are
-        checked and scaled many at a time, which takes a fraction of the time."""
-        from edgeopt.dataset.fitting import placed
-
+    def stacks(
+        self, start: int, stop: int
+    ) -> Iterator[tuple[int, int, tuple[NDArray[Any], ...] | None]]:
+        """(first, last, arrays) of pieces of `start` to `stop`: an array an input with the samples
+        `first` to `last` along its first axis, equal to what `sample` gives one by one; None where
+        they are to be taken one by one. Stored numbers are checked and scaled many at a time,
+        which takes a fraction of the time."""
         step = self._together()
         for first in range(start, stop, step):
             last = min(first + step, stop)
             rows = self._scaled(first, last) if step > 1 else None
-            if rows is None:
-                yield from map(self.sample, range(first, last))
-                continue
-            if self._as_they_are(rows):
-                yield from zip(*rows, strict=True)
-                continue
-            for index in range(last - first):
-                where = f"sample {first + index} of {self.spec}"
-                yield tuple(
-                    placed(array[index], self.preprocess, fit, where)
-                    for array, fit in zip(rows, self.fits, strict=True)
-                )
+            yield first, last, None if rows is None else self._placed(rows)
 
-    def _as_they_are(self, rows: tuple[NDArray[Any], ...]) -> bool:
-        """True when nothing is left to do: floats of the shape and type that the model takes."""
-        return self.preprocess.layout == "nhwc" and all(
-            array.dtype.kind == "f" and array.dtype == fit.dtype and array.shape[1:] == fit.shape
-            for array, fit in zip(rows, self.fits, strict=True)
-        )
+    def _placed(self, rows: tuple[NDArray[Any], ...]) -> tuple[NDArray[Any], ...] | None:
+        """The rows in the shapes and types that the model takes; None where one does not fit, which
+        `sample` tells with its number."""
+        from edgeopt.dataset.fitting import placed_together
+
+        found = []
+        for array, fit in zip(rows, self.fits, strict=True):
+            placed = placed_together(array, self.preprocess, fit)
+            if placed is None:
+                return None
+            found.append(placed)
+        return tuple(found)
 
     def _together(self) -> int:
         """How many samples are worth scaling at once; 1 where only one by one is right."""

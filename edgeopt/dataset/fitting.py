@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from edgeopt.dataset.dataset import Dataset
 
-__all__ = ["Fit", "finished", "fit_inputs", "placed"]
+__all__ = ["Fit", "finished", "fit_inputs", "placed_together"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,9 +136,24 @@ def finished(raw: Any, steps: Preprocess, fit: Fit | None, where: str) -> NDArra
     return array
 
 
-def placed(array: NDArray[Any], steps: Preprocess, fit: Fit, where: str) -> NDArray[Any]:
-    """The end of `finished`, for values that are scaled and checked: layout, shape and type."""
-    return _typed(_shaped(steps.arrange(array), fit, where), fit, where)
+def placed_together(array: NDArray[Any], steps: Preprocess, fit: Fit) -> NDArray[Any] | None:
+    """The end of `finished` for many samples along the first axis, whose values are scaled and
+    checked: layout, shape and type. None where a sample does not fit, or it cannot be told."""
+    import numpy as np
+
+    if fit.shape is None or min(fit.shape, default=1) < 1:
+        return None
+    if steps.layout == "nchw" and array.ndim == 4:
+        array = array.transpose(0, 3, 1, 2)
+    have, want = array.shape[1:], fit.shape
+    if have not in (want, (1, *want)) and (*have, 1) != want:
+        return None
+    try:
+        with np.errstate(over="ignore"):
+            found = _typed(array.reshape(len(array), *want), fit, "a sample")
+    except InputError:
+        return None
+    return found if found.dtype == array.dtype or _finite(found) else None
 
 
 def _finite(array: NDArray[Any]) -> bool:

@@ -11,13 +11,16 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 from edgeopt.dataset.fitting import plain_name
 from edgeopt.errors import InputError, ModelError
 from edgeopt.facts import ModelFacts, Tensor
-from edgeopt.feed import feed, real_values
+from edgeopt.feed import feed, real_values, typed
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["Recorder", "Runner", "in_order_of"]
+__all__ = ["Recorder", "Runner", "Together", "in_order_of"]
+
+# Outputs with the samples along the first axis, and what gives the inputs of the one at a position.
+Together = tuple[list["NDArray[np.float64]"], Callable[[int], Sequence["NDArray[Any]"]]]
 
 
 class Runner:
@@ -41,6 +44,10 @@ class Runner:
             output_order(self.facts, like) if like else tuple(range(len(self.facts.outputs)))
         )
         self._recorded = _Recorded(recorded) if recorded else None
+        self._stacks = recorded is None and all(
+            t.shape and t.shape[0] == 1 and min(t.shape) > 0
+            for t in (*facts.inputs, *facts.outputs)
+        )
         self._interpreter: Any = None
         if self._recorded is None:
             self._start(facts.path)
@@ -77,6 +84,66 @@ class Runner:
                     "Its weights, or the scaling of its input (--preprocess), are wrong.",
                 )
         return found, lambda: self._real(sample, fed)
+
+    def together(self, rows: tuple[NDArray[Any], ...]) -> Together | None:
+        """Of samples along the first axis of each array, equal to what calls one by one give: the
+        model runs on each by itself, only the arithmetic before and after is for all at once.
+
+        None where that cannot be: open dimensions, a failure, NaN. One by one tells which.
+        """
+        import numpy as np
+
+        if not self._stacks:
+            return None
+        rows = tuple(rows[i] for i in self._take) if self._take else rows
+        fed = self._fed_together(rows)
+        raw = None if fed is None else self._infer_all(fed)
+        if fed is None or raw is None:
+            self._stacks = False
+            return None
+        arrays = real_values(raw, self.facts.outputs)
+        found = [arrays[i] for i in self.order]
+        with np.errstate(over="ignore", invalid="ignore"):  # infinities are no NaN
+            if any(math.isnan(array.sum()) for array in found):
+                return None
+
+        def given(at: int) -> Sequence[NDArray[Any]]:
+            one = tuple(array[at] for array in rows)
+            return self._real(one, [array[at : at + 1] for array in fed])
+
+        return found, given
+
+    def _fed_together(self, rows: tuple[NDArray[Any], ...]) -> list[NDArray[Any]] | None:
+        import numpy as np
+
+        fed = [typed(array, t) for array, t in zip(rows, self.facts.inputs, strict=False)]
+        shapes = [tuple((t.shape or ())[1:]) for t in self.facts.inputs]
+        fit = len(fed) == len(rows) and [array.shape[1:] for array in fed] == shapes
+        return [np.ascontiguousarray(array) for array in fed] if fit else None
+
+    def _infer_all(self, fed: Sequence[NDArray[Any]]) -> list[NDArray[Any]] | None:
+        """The raw outputs of each sample, put together; None where they are not as declared."""
+        import numpy as np
+
+        count = len(fed[0])
+        set_input, get_output = self._interpreter.set_tensor, self._interpreter.get_tensor
+        invoke = self._interpreter.invoke
+        made: list[NDArray[Any]] = []
+        try:
+            for at in range(count):
+                for index, array in zip(self._inputs, fed, strict=True):
+                    set_input(index, array[at : at + 1])
+                invoke()
+                outputs = [get_output(index) for index in self._outputs]
+                if not made:
+                    made = [np.empty((count, *o.shape[1:]), o.dtype) for o in outputs]
+                for place, output in zip(made, outputs, strict=True):
+                    if output.shape != (1, *place.shape[1:]):
+                        return None
+                    place[at] = output[0]
+        except (RuntimeError, ValueError):
+            return None
+        return made
 
     def _fed(self, sample: tuple[Any, ...]) -> Sequence[NDArray[Any]]:
         """`feed`, by the short way for arrays that are as the model wants them."""

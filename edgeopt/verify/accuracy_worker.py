@@ -12,6 +12,8 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +23,7 @@ from edgeopt.errors import EdgeoptError, InputError
 from edgeopt.facts import ModelFacts
 from edgeopt.model.read import structure
 from edgeopt.verify.accuracy_pool import PoolError, share_out
-from edgeopt.verify.accuracy_runner import Runner
+from edgeopt.verify.accuracy_runner import Runner, Together
 from edgeopt.verify.decode import Decode, Decoder, Outputs, make_decoder
 from edgeopt.verify.metrics import METRICS, PAIR_METRICS, Metric, metric_named, usual_metric
 from edgeopt.verify.metrics.metric import Score
@@ -33,6 +35,9 @@ if TYPE_CHECKING:
 
 __all__ = ["main"]
 
+Rows = tuple["NDArray[Any]", ...]
+_TOGETHER = 64  # samples whose outputs are put together
+_PACE_S = 0.05  # and for how long at most: progress shows often enough
 _CLASSES_LAST = ("top1", "top5", "auc", "wer", "cer")  # an output's best class means something
 
 
@@ -123,17 +128,67 @@ class _Evaluation:
         run = Runner(self.model, like, Path(recorded) if recorded else None)
         base = Runner(like, None) if like else None
 
+        pace = 1
+
         def observe(start: int, stop: int) -> Iterator[Any]:
-            for index, sample in enumerate(self.data.block(start, stop), start):
-                own = self._outputs(run, index, sample)
-                other = self._outputs(base, index, sample) if base else None
-                yield [
-                    self._observed(own),
-                    self._observed(other) if other else None,
-                    observe_pair(self._compared(own), self._compared(other)) if other else None,
-                ]
+            nonlocal pace
+            for first, last, rows in self.data.stacks(start, stop):
+                while first < last:
+                    until, began = min(last, first + pace), time.perf_counter()
+                    yield from self._seen(run, base, first, until, rows)
+                    spent = (time.perf_counter() - began) / (until - first)
+                    pace = max(1, min(_TOGETHER, int(_PACE_S / max(spent, 1e-9))))
+                    if rows is not None:
+                        rows = tuple(array[until - first :] for array in rows)
+                    first = until
 
         return observe
+
+    def _seen(
+        self, run: Runner, base: Runner | None, first: int, last: int, rows: Rows | None
+    ) -> Iterator[Any]:
+        """What is observed of samples `first` to `last`, which lie in front in `rows`."""
+        if rows is not None:
+            several = self._several(run, base, first, tuple(a[: last - first] for a in rows))
+            if several is not None:
+                yield from several
+                return
+        for index in range(first, last):
+            sample = self.data.sample(index)
+            own = self._outputs(run, index, sample)
+            yield self._row(own, self._outputs(base, index, sample) if base else None)
+
+    def _several(
+        self, run: Runner, base: Runner | None, first: int, rows: Rows
+    ) -> list[Any] | None:
+        """The same by the short way; None where one of them needs the long one, which then tells
+        what is wrong with it."""
+        own = run.together(rows)
+        other = base.together(rows) if own and base else None
+        if own is None or (base and other is None):
+            return None
+        found = []
+        try:
+            for at in range(len(rows[0])):
+                mine = self._one(own, at, first)
+                found.append(self._row(mine, self._one(other, at, first) if other else None))
+        except Exception:  # noqa: BLE001 - comes again one by one, and is told with its sample
+            return None
+        return found
+
+    def _one(self, made: Together, at: int, first: int) -> Outputs:
+        return Outputs(
+            arrays=[array[at] for array in made[0]],
+            given=partial(made[1], at),
+            target=None if self.targets is None else self.targets[first + at],
+        )
+
+    def _row(self, own: Outputs, other: Outputs | None) -> list[Any]:
+        return [
+            self._observed(own),
+            self._observed(other) if other else None,
+            observe_pair(self._compared(own), self._compared(other)) if other else None,
+        ]
 
     def _outputs(self, run: Runner, index: int, sample: tuple[Any, ...]) -> Outputs:
         arrays, given = run(index, sample)
@@ -221,12 +276,25 @@ def usable_cores() -> int:
     return os.cpu_count() or 1
 
 
+def _import_beside_the_parent() -> None:
+    """What every evaluation needs, while the request is not there yet; and once for all forks."""
+    import numpy  # noqa: F401
+
+    import edgeopt.dataset.fitting
+    import edgeopt.model.tflite  # noqa: F401
+
+    with suppress(ImportError):  # told by who needs it
+        import ai_edge_litert.interpreter  # noqa: F401
+
+
 def main() -> None:
     """Answer one request: {"done", "total"} lines, then {"result"} or {"error", ...}."""
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")  # no threads before the forks
     pipe = take_over_stdout()
+    _import_beside_the_parent()
     received = read_message(sys.stdin.buffer)
-    assert received is not None
+    if received is None:  # nobody asks any more
+        return
 
     def say(**message: Any) -> None:
         pipe.write(json.dumps(message).encode() + b"\n")
