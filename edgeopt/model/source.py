@@ -38,13 +38,14 @@ def check(path: Path) -> os.stat_result:
 
 def read_bytes(path: Path, limit: int = MAX_FILE_BYTES) -> bytes:
     """A whole file; raises InputError, or ModelError when it has more than `limit` bytes."""
-    if check(path).st_size > limit:
+    size = check(path).st_size
+    if size > limit:
         raise ModelError(
             f"{path} is larger than {limit >> 20} MiB.", "Models for edge devices are far smaller."
         )
     try:
         with path.open("rb") as stream:
-            data = stream.read(limit + 1)
+            data = stream.read(size)  # what is asked for is allocated, be the file far smaller
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error}.", "Check the disk.") from error
-    return data[:limit]
+    return data
