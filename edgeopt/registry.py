@@ -42,7 +42,7 @@ BUILTINS: dict[str, dict[str, str]] = {
         "benchmark_model": "edgeopt.device.benchmark_model:run",
     },
     # By compiler: what its output will need and take, before it runs (edgeopt.estimate.contract).
-    "estimators": {},
+    "estimators": {"edgetpu": "edgeopt.estimate.edgetpu:estimate"},
     "targets": {},
 }
 

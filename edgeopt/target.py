@@ -27,6 +27,7 @@ class Target:
     """Raises InputError when the accelerator, the compiler and the profile do not go together.
 
     `transport` holds defaults for reaching a device, named like DeviceSpec's fields, with `kind`.
+    `attached` says how the accelerator is attached ("usb3", "pcie"), where estimates depend on it.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Target:
     accelerator: str
     transport: Mapping[str, Any] = field(default_factory=dict)
     compiler_options: Mapping[str, Any] = field(default_factory=dict)
+    attached: str | None = None
     path: Path | None = None
 
     def __post_init__(self) -> None:
@@ -70,6 +72,7 @@ class Target:
             "accelerator": self.accelerator,
             "transport": dict(self.transport),
             "compiler_options": dict(self.compiler_options),
+            "attached": self.attached,
             "path": str(self.path) if self.path else None,
         }
 
@@ -125,6 +128,7 @@ def _read(path: Path) -> Target:
         "accelerator": root.choice("accelerator", ACCELERATORS, profile.partition.place),
         "transport": _transport(root),
         "compiler_options": _options(root),
+        "attached": root.text("attached", "") or None,
         "path": path,
     }
     root.finish()

@@ -47,6 +47,20 @@ _seeing = stack(
         help="Write the placement for Model Explorer.",
     ),
 )
+_estimating = stack(
+    click.option(
+        "--host",
+        metavar="NAME",
+        help="Estimate for an accelerator attached this way: usb3 or pcie (default: the target's).",
+    ),
+    click.option(
+        "--beside",
+        type=click.Path(path_type=Path),
+        multiple=True,
+        metavar="MODEL",
+        help="Estimate taking turns with this model too (may be repeated).",
+    ),
+)
 
 
 @click.command()
@@ -68,6 +82,7 @@ _seeing = stack(
 )
 @_compiled
 @_seeing
+@_estimating
 @options.as_json
 def inspect(
     model: Path,
@@ -118,7 +133,9 @@ def _views(found: Inspection, table: list[dict[str, Any]] | None) -> list[Render
     from edgeopt.report.preservation import weights_table
     from edgeopt.report.terminal import inspection
 
-    parts: list[RenderableType] = [inspection(found.facts, found.constraints, found.placement)]
+    parts: list[RenderableType] = [
+        inspection(found.facts, found.constraints, found.placement, found.estimate)
+    ]
     if found.partitions:
         parts += ["", partitions_view(found.partitions, found.left)]
         parts += ["", together_view(found.together)] if found.together else []

@@ -33,7 +33,10 @@ def plan(as_json: bool, **flags: Any) -> None:
         done = pipeline.plan(options.job(**flags), Store(), progress)
     if as_json:
         content = done.to_json()
-        output.emit("plan", {key: content[key] for key in ("edgeopt", "model", "target", "plan")})
+        output.emit(
+            "plan",
+            {key: content[key] for key in ("edgeopt", "model", "target", "plan", "estimate")},
+        )
     else:
         from edgeopt.report.terminal import plan_summary
 

@@ -19,15 +19,19 @@ _MOST_PASSES = 7.0
 @dataclass(frozen=True, kw_only=True)
 class Features:
     """Sums over one inference. Bytes count one for each 8-bit value; `streamed` counts a layer as
-    often as it crosses the link, `transfer` is the input and output of the partition."""
+    often as it crosses the link and `cached` are the bytes that do not; `inputs` and `outputs` are
+    those of the partition."""
 
     macs: int
     reads: int
+    values: int
     operations: int
     streamed: int
-    transfer: int
+    inputs: int
+    outputs: int
+    cached: int = 0
     cpu_macs: int = 0
-    cpu_reads: int = 0
+    cpu_values: int = 0
     cpu_operations: int = 0
 
 
@@ -69,30 +73,38 @@ def mapped_of(facts: ModelFacts, placement: Placement) -> Mapped:
 
 def features_of(mapped: Mapped) -> Features:
     """The features of a whole model, with its streamed layers as `split` finds them."""
-    left = [work_of(op) for op in mapped.rest]
     return of_work(
         mapped.work,
-        transfer=mapped.inputs + mapped.outputs,
-        cpu_macs=sum(w.plain_macs for w in left),
-        cpu_reads=sum(w.reads for w in left if not w.plain_macs),
-        cpu_operations=len(left),
+        inputs=mapped.inputs,
+        outputs=mapped.outputs,
+        rest=[work_of(op) for op in mapped.rest],
     )
 
 
-def of_work(work: Sequence[Work], *, transfer: int, limit: int | None = None, cpu_macs: int = 0,
-            cpu_reads: int = 0, cpu_operations: int = 0) -> Features:  # fmt: skip
-    """Sum up. `limit` is the cache in bytes (None: what is expected for so many operations)."""
+def of_work(
+    work: Sequence[Work],
+    *,
+    inputs: int,
+    outputs: int,
+    limit: int | None = None,
+    rest: Sequence[Work] = (),
+) -> Features:
+    """Sum up. `limit` is the cache in bytes (None: what is expected for so many operations),
+    `rest` the work that is left to the CPU."""
     room = limits(len(work))[0] if limit is None else limit
-    _, streamed = split([w.parameters for w in work], room)
+    cached, streamed = split([w.parameters for w in work], room)
     return Features(
         macs=sum(w.macs for w in work),
         reads=sum(w.reads for w in work),
+        values=sum(w.values for w in work),
         operations=len(work),
         streamed=round(sum(work[i].parameters * passes(work[i].outputs) for i in streamed)),
-        transfer=transfer,
-        cpu_macs=cpu_macs,
-        cpu_reads=cpu_reads,
-        cpu_operations=cpu_operations,
+        inputs=inputs,
+        outputs=outputs,
+        cached=cached,
+        cpu_macs=sum(w.plain_macs for w in rest),
+        cpu_values=sum(w.values for w in rest),
+        cpu_operations=len(rest),
     )
 
 

@@ -10,18 +10,21 @@ from edgeopt.facts import Operator
 
 __all__ = ["Work", "elements", "tensor_bytes", "work_of"]
 
+_FREE = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS")  # the same bytes under another shape
 _BYTES = {"int8": 1, "uint8": 1, "bool": 1, "int16": 2, "float16": 2, "int64": 8, "float64": 8}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Work:
     """`macs` are multiply-accumulates with the channels padded as on the chip, `plain_macs` not
-    padded; `reads` counts input values as often as a kernel position needs them; `parameters` and
-    `outputs` are bytes, with one byte a value."""
+    padded; `reads` counts the input values of a layer with weights as often as a kernel position
+    needs them (once where a kernel has one channel), `values` those of any other operation;
+    `parameters` and `outputs` are bytes, with one byte a value."""
 
     macs: int
     plain_macs: int
     reads: int
+    values: int
     parameters: int
     outputs: int
 
@@ -34,6 +37,7 @@ def work_of(op: Operator) -> Work:
         macs=macs,
         plain_macs=plain,
         reads=reads,
+        values=0 if macs or op.op in _FREE else max(outputs, _read(op)),
         parameters=parameter_bytes(op),
         outputs=outputs,
     )
@@ -44,12 +48,14 @@ def _products(op: Operator, outputs: int) -> tuple[int, int, int]:
     if weights is None or weights.shape is None or not op.outputs or not op.outputs[0].shape:
         if op.op == "UNIDIRECTIONAL_SEQUENCE_LSTM":
             return _lstm(op)
-        return 0, 0, max(outputs, _read(op))
+        return 0, 0, 0
     if op.op == "DEPTHWISE_CONV_2D":
         taps, channels = prod(weights.shape[:-1]), weights.shape[-1]
         pixels = outputs // max(channels, 1)
-        reads = pixels * taps * ceil_to(channels, 4)
-        return 4 * reads, outputs * taps, reads  # three of four inputs of a lane are zeros
+        values = pixels * ceil_to(
+            channels, 4
+        )  # each is read once: MobileNet would be twice as slow
+        return 4 * taps * values, outputs * taps, values  # three of a lane's four inputs are zeros
     channels, taps, inputs = weights.shape[0], prod(weights.shape[1:-1]), weights.shape[-1]
     pixels = outputs // max(channels, 1)
     if op.op == "TRANSPOSE_CONV":  # each input value goes to every kernel position

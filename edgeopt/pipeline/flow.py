@@ -23,6 +23,7 @@ from edgeopt.pipeline import (
     training,
 )
 from edgeopt.pipeline.destination import settle_device
+from edgeopt.pipeline.estimating import estimate_json
 from edgeopt.pipeline.ranging import check_ranges
 from edgeopt.pipeline.session import Session, Step
 from edgeopt.plan import make_plan
@@ -35,8 +36,8 @@ __all__ = ["benchmark", "compile_model", "compile_together", "convert", "deploy"
 
 
 def plan(job: Job, store: Store, progress: Progress) -> Report:
-    """Only decide."""
-    return Session(job, store, progress).walk(_plan)
+    """Only decide, and estimate a model that is quantized already."""
+    return Session(job, store, progress).walk(_plan, _estimate)
 
 
 def convert(job: Job, store: Store, progress: Progress) -> Report:
@@ -116,6 +117,15 @@ def _plan(session: Session) -> None:
     session.add(plan=chosen, artifacts=(Artifact.of(job.model, "source"),))
 
 
+def _estimate(session: Session) -> None:
+    """Of a float model there is nothing to say before it is converted."""
+    if session.facts.quantized:
+        from edgeopt.verify import predict
+
+        placed = predict(session.facts, session.target.profile)
+        session.add(estimate=estimate_json(session.facts, placed, session.target))
+
+
 def _as_it_is(session: Session) -> None:
     if session.facts.format != "tflite":
         raise ModelError(
@@ -161,7 +171,9 @@ def _verify(session: Session) -> None:
     with session.timed("verify", f"Verifying against {profile.name}"):
         facts = read(session.artifact.path)
         found = check(facts, profile, io=session.plan.io)
-        session.add(constraints=found, placement=predict(facts, profile))
+        placed = predict(facts, profile)
+        foreseen = estimate_json(facts, placed, session.target)
+        session.add(constraints=found, placement=placed, estimate=foreseen)
     if not found.passed:
         if session.plan.scheme is not None:  # what may not be used is not offered either
             session.add(artifacts=session.report.artifacts[:-1])

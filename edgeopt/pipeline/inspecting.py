@@ -12,6 +12,7 @@ from edgeopt.facts import ModelFacts
 from edgeopt.findings import ConstraintReport, Placement
 from edgeopt.model import read
 from edgeopt.model.edgetpu_payload import CUSTOM_OP, Partition, is_compiled, read_payload
+from edgeopt.pipeline.estimating import estimate_json
 from edgeopt.pipeline.proving import Proof, compiled_json, prove_compiled
 from edgeopt.profile import HardwareProfile
 from edgeopt.report import model_json, ops_json
@@ -33,6 +34,7 @@ class Inspection:
     together: tuple[dict[str, Any], ...]
     source: ModelFacts | None
     proof: Proof | None
+    estimate: dict[str, Any] | None
     content: dict[str, Any]
 
     @property
@@ -68,6 +70,8 @@ def inspect_model(
     source: Path | None,
     together: Sequence[Path],
     weights: list[dict[str, Any]] | None,
+    host: str | None = None,
+    beside: Sequence[Path] = (),
 ) -> Inspection:
     """Read, judge, open and prove; nothing is run.
 
@@ -75,13 +79,18 @@ def inspect_model(
     or the file was not made from `source`, with what was reached until then.
     """
     found = placement = profile = None
+    estimate = None
     if min_runtime_version is not None and target is None and source is None:
         raise InputError("--min-runtime-version is about a target.", "Add --target edgetpu.")
     if target is not None:
         from edgeopt.verify import check, predict
 
-        profile = load_target(target).profile.at_runtime(min_runtime_version)
+        chosen = load_target(target)
+        profile = chosen.profile.at_runtime(min_runtime_version)
         found, placement = check(facts, profile), predict(facts, profile)
+        estimate = estimate_json(facts, placement, chosen, host=host, beside=beside)
+    elif host or beside:
+        raise InputError("An estimate needs to know the hardware.", "Add --target NAME.")
     if (source or together) and not is_compiled(facts):
         raise InputError(
             f"{facts.path} is not compiled for an Edge TPU: there is nothing to open.",
@@ -92,6 +101,7 @@ def inspect_model(
         "ops": ops_json(facts, placement),
         "constraints": found.to_json() if found else None,
         "placement": placement.to_json() if placement else None,
+        "estimate": estimate,
         "weights": weights,
         "compiled": None,
         "mapping": None,
@@ -119,6 +129,7 @@ def inspect_model(
         together=shared,
         source=original,
         proof=proof,
+        estimate=estimate,
         content=content,
     )
 

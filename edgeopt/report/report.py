@@ -34,6 +34,7 @@ class Report:
     artifacts: tuple[Artifact, ...] = ()
     constraints: ConstraintReport | None = None
     placement: Placement | None = None
+    estimate: Mapping[str, Any] | None = None
     training: Mapping[str, Any] | None = None
     preservation: Mapping[str, Any] | None = None
     conversion: Mapping[str, Any] | None = None
@@ -62,6 +63,7 @@ class Report:
             "artifacts": [a.to_json() for a in self.artifacts],
             "constraints": self.constraints.to_json() if self.constraints else None,
             "placement": self.placement.to_json() if self.placement else None,
+            "estimate": _copy(self.estimate),
             "training": _copy(self.training),
             "preservation": _copy(self.preservation),
             "conversion": _copy(self.conversion),

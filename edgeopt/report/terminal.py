@@ -16,6 +16,7 @@ from edgeopt.findings import ConstraintReport, OpPlacement, Placement, Violation
 from edgeopt.measurement import Measurement
 from edgeopt.model.layer_names import layer_names
 from edgeopt.report.candidates import PlanTable, candidates_table
+from edgeopt.report.estimate import add_rows, advice_view
 from edgeopt.report.placement import cpu_table, placement_line
 from edgeopt.report.preservation import preservation_line
 from edgeopt.report.quality import worst_layers
@@ -62,6 +63,7 @@ def deploy_summary(report: Report) -> RenderableType:
         grid.add_row("rules", _rules_line(report.constraints))
     if report.placement and report.target.accelerator != "cpu":
         grid.add_row("placement", placement_line(report.placement))
+    add_rows(grid, report.estimate)
     if report.training:
         grid.add_row("training", training_lines(report.training))
     if report.preservation:
@@ -79,6 +81,7 @@ def deploy_summary(report: Report) -> RenderableType:
     if report.candidates:
         parts += ["", candidates_table(report.candidates, kept=_kept(report.candidates))]
     parts += worst_layers(report.conversion)
+    parts += advice_view(report.estimate)
     parts += _notes(report)
     return Group(*parts)
 
@@ -226,11 +229,16 @@ def plan_summary(report: Report) -> RenderableType:
     if plan.expected_size_bytes:
         grid.add_row("weights", f"about {bytes_text(plan.expected_size_bytes)}  [dim]predicted[/]")
     grid.add_row("why", "\n".join(_plain(r) for r in plan.reasons))
-    return Group(grid, "", PlanTable(plan)) if plan.candidates else grid
+    add_rows(grid, report.estimate)
+    table: list[RenderableType] = ["", PlanTable(plan)] if plan.candidates else []
+    return Group(grid, *table, *advice_view(report.estimate))
 
 
 def inspection(
-    facts: ModelFacts, found: ConstraintReport | None, placement: Placement | None
+    facts: ModelFacts,
+    found: ConstraintReport | None,
+    placement: Placement | None,
+    estimate: Mapping[str, Any] | None = None,
 ) -> RenderableType:
     """The table of operations, sizes, and every broken rule."""
     grid = _grid()
@@ -243,6 +251,7 @@ def inspection(
         grid.add_row("rules", _rules_line(found))
     if placement:
         grid.add_row("placement", placement_line(placement))
+    add_rows(grid, estimate)
     parts: list[RenderableType] = [grid, "", _operations(facts, placement)]
     if found and found.violations:
         parts += ["", findings("violation", found.violations)]
@@ -257,6 +266,7 @@ def inspection(
     ]
     if rest:
         parts += ["", findings("warning", rest)]
+    parts += advice_view(estimate)
     return Group(*parts)
 
 
