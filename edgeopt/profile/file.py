@@ -123,6 +123,7 @@ def _profile(root: Section) -> HardwareProfile:
         tail=_tail(root),
         remedies=_named_texts(root, "remedies"),
         phrases=_named_texts(root, "phrases"),
+        computed_shapes=_computed_shapes(root, sources),
         sources=sources,
         path=root.path,
     )
@@ -215,6 +216,21 @@ def _tail(root: Section) -> Tail:
     )
     section.finish()
     return tail
+
+
+def _computed_shapes(root: Section, sources: dict[str, str]) -> dict[str, tuple[int, ...]]:
+    section = root.section("computed_shapes", required=False)
+    table = section.section("inputs", required=False)
+    if "computed_shapes" in root:
+        sources["computed_shapes"] = section.text("source")
+    found = {}
+    for name in table.names():
+        numbers = table.value(name)
+        if not isinstance(numbers, list) or not all(type(n) is int and n >= 0 for n in numbers):
+            raise table.error(name, "must be a list of input numbers.")
+        found[name] = tuple(numbers)
+    section.finish()
+    return found
 
 
 def _named_texts(root: Section, name: str) -> dict[str, str]:

@@ -137,7 +137,9 @@ class HardwareProfile:
 
     `free_inner_dims`: only that many innermost dimensions of an activation may exceed 1. `remedies`
     is what to do about an operation. `phrases` is what the tool prints for a cause, in the order in
-    which it looks ("limitation" for every rule not named). `sources` names where facts are from.
+    which it looks ("limitation" for every rule not named). `computed_shapes`: the inputs of each
+    operation that must be constants, since the size of its result follows from them; the tool takes
+    no open size. `sources` names where facts are from.
     """
 
     name: str
@@ -167,6 +169,7 @@ class HardwareProfile:
     tail: Tail = field(default_factory=Tail)
     remedies: Mapping[str, str] = field(default_factory=dict)
     phrases: Mapping[str, str] = field(default_factory=dict)
+    computed_shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
     sources: Mapping[str, str] = field(default_factory=dict)
     path: Path | None = None
 
@@ -206,6 +209,7 @@ class HardwareProfile:
         known = self.runtime.operations
         unknown = [f"operation {r.name}" for r in self.operations.values() if not r.custom]
         unknown += [f"float.only {name}" for name in self.float_only]
+        unknown += [f"computed_shapes {name}" for name in self.computed_shapes]
         found += [
             f"{what} is no operation of {self.runtime.name} {self.runtime.version}."
             f"{did_you_mean(what.split()[1], known)}"
@@ -287,6 +291,7 @@ class HardwareProfile:
             "operations": [rule.to_json() for rule in self.operations.values()],
             "remedies": dict(self.remedies),
             "phrases": dict(self.phrases),
+            "computed_shapes": {name: list(ins) for name, ins in self.computed_shapes.items()},
             "sources": dict(self.sources),
         }
 

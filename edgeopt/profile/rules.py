@@ -16,10 +16,10 @@ from edgeopt.toml_file import Section
 __all__ = ["RULES", "STAGES", "Check", "OperationRule", "read_operation"]
 
 # What a broken check means. "support_check": the accelerator leaves that operation to the CPU;
-# "whole_model": the tool refuses the file, wherever the operation runs; "graph_build": it is found
-# too late, the model fails if the operation is in the partition; "not_known": the accelerator has
-# not been seen to take it nor to refuse it; "advice": legal, but slow or doubtful otherwise.
-STAGES = ("support_check", "whole_model", "graph_build", "not_known", "advice")
+# "graph_build": it is found too late, the model fails if the operation is in the partition;
+# "not_known": the accelerator has not been seen to take it nor to refuse it; "advice": legal, but
+# slow or doubtful otherwise.
+STAGES = ("support_check", "graph_build", "not_known", "advice")
 
 # Every rule by name with its parameters: "?" marks one that may be left out.
 RULES: Mapping[str, Mapping[str, str]] = {

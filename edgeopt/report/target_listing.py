@@ -16,7 +16,6 @@ __all__ = ["target_listing"]
 
 _STAGES = {
     "support_check": "else on the CPU",
-    "whole_model": "else the tool refuses the file",
     "graph_build": "else the model fails",
     "not_known": "else not known",
     "advice": "advice, not certain",
@@ -80,6 +79,10 @@ def _constraints(profile: HardwareProfile) -> Table:
         if part.runtime_version is not None:
             text += f"; device runtime {part.runtime_version}"
         table.add_row("partition", escape(text), escape(part.source))
+    if profile.computed_shapes:
+        text = f"the sizes that these ask for are constants: {_words(profile.computed_shapes)}"
+        source = profile.sources.get("computed_shapes", "")
+        table.add_row("computed shapes", escape(text), escape(source))
     if profile.tail.roots:
         text = f"may stay in float from {_words(profile.tail.roots)} on: "
         table.add_row("tail", text + _words(profile.tail.operations), escape(profile.tail.source))

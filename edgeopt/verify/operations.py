@@ -12,7 +12,7 @@ from edgeopt.profile import HardwareProfile
 from edgeopt.profile.rules import Check, OperationRule
 from edgeopt.verify.checks import CHECKS, uncertain
 from edgeopt.verify.graph import Graph
-from edgeopt.verify.refusals import empty_tensors, phrase, refusals
+from edgeopt.verify.refusals import computed_shape, empty_tensors, phrase, refusals
 
 __all__ = ["Judgement", "judge", "requirement"]
 
@@ -46,12 +46,12 @@ def judge(op: Operator, graph: Graph, profile: HardwareProfile) -> Judgement:
     rule = profile.operations.get(op.op)
     if rule is not None and rule.custom != op.custom:
         rule = None
-    checks = None if rule is None else _Checks(op, graph, rule, profile)
-    if checks and (broken := checks.broken()) is not None:
-        return broken
+    if computed := computed_shape(op, graph, profile):
+        return _broken(op, computed, profile)
     found = list(refusals(op, graph, rule, profile))
-    if checks and not found:
-        return checks.judgement()
+    if not found:
+        assert rule is not None
+        return _Checks(op, graph, rule, profile).judgement()
     remedy = profile.remedies.get(op.op, "")
     unquantized = rule is not None and profile.requires_quantization and _float_weights(op)
     cause, reason = found[0]
@@ -63,6 +63,26 @@ def judge(op: Operator, graph: Graph, profile: HardwareProfile) -> Judgement:
         phrase=phrase({name for name, _ in found}, profile, op.op),
         source=profile.partition.source if rule is None else rule.source,
         checked=1 if rule is None else 4,
+    )
+
+
+def _broken(op: Operator, computed: str, profile: HardwareProfile) -> Judgement:
+    """Whatever its types: the interpreter inside the tool meets this before anything else."""
+    violation = Violation(
+        constraint="shapes.computed",
+        where=op.where,
+        found=computed,
+        required="constants where a shape follows from them",
+        hint="Fix every shape of the source model (a batch of 1, sizes as numbers), convert again.",
+        source=profile.sources.get("computed_shapes", ""),
+    )
+    return Judgement(
+        supported=False,
+        reason=computed,
+        hint=violation.hint,
+        cause="dynamic",
+        source=violation.source,
+        broken=(violation,),
     )
 
 
@@ -82,18 +102,6 @@ class _Checks:
     doubts: list[tuple[str, Check | None]] = field(default_factory=list)
     fatal: list[Violation] = field(default_factory=list)
     advice: list[Violation] = field(default_factory=list)
-
-    def broken(self) -> Judgement | None:
-        """What makes the tool refuse the file comes before anything else; None where nothing does.
-
-        It is one whatever the types are, since the tool's own interpreter meets it first.
-        """
-        for check in self.rule.checks:
-            if check.stage == "whole_model" and (found := self._found(check)):
-                told = self._told(f"{found}; requires {requirement(check)}", check)
-                violation = _violation(self.op, check, found)
-                return Judgement(supported=False, checked=4, broken=(violation,), **told)
-        return None
 
     def judgement(self) -> Judgement:
         """The first rule that refuses decides; a doubt only when none does."""

@@ -9,7 +9,7 @@ from edgeopt.profile import HardwareProfile
 from edgeopt.profile.rules import OperationRule
 from edgeopt.verify.graph import Graph, known_shape
 
-__all__ = ["empty_tensors", "phrase", "refusals"]
+__all__ = ["computed_shape", "empty_tensors", "phrase", "refusals"]
 
 # The tool stops at these with an error of its own: no operation gets a phrase.
 _ERRORS = frozenset({"dynamic", "unparsed_operation", "unparsed_version"})
@@ -51,6 +51,15 @@ def refusals(
         yield "version", f"version {op.version} is newer than {rule.max_version}"
     yield from _runtime(op, graph, rule, profile)
     yield from _shapes(op, graph, profile)
+
+
+def computed_shape(op: Operator, graph: Graph, profile: HardwareProfile) -> str:
+    """The input that leaves the size of the result open until the model runs; or ""."""
+    for index in profile.computed_shapes.get(op.op, ()) if not op.custom else ():
+        tensor = op.inputs[index] if index < len(op.inputs) else None
+        if tensor is not None and not graph.constant(tensor):
+            return f"input {index} is computed at run time, and the result's shape follows from it"
+    return ""
 
 
 def empty_tensors(op: Operator, graph: Graph) -> str:
