@@ -78,24 +78,8 @@ def inspect_model(
     Raises InputError for arguments that do not fit the file; ModelError when a payload is damaged
     or the file was not made from `source`, with what was reached until then.
     """
-    found = placement = profile = None
-    estimate = None
-    if min_runtime_version is not None and target is None and source is None:
-        raise InputError("--min-runtime-version is about a target.", "Add --target edgetpu.")
-    if target is not None:
-        from edgeopt.verify import check, predict
-
-        chosen = load_target(target)
-        profile = chosen.profile.at_runtime(min_runtime_version)
-        found, placement = check(facts, profile), predict(facts, profile)
-        estimate = estimate_json(facts, placement, chosen, host=host, beside=beside)
-    elif host or beside:
-        raise InputError("An estimate needs to know the hardware.", "Add --target NAME.")
-    if (source or together) and not is_compiled(facts):
-        raise InputError(
-            f"{facts.path} is not compiled for an Edge TPU: there is nothing to open.",
-            "Give the compiled file as MODEL and the one from before compiling as --source.",
-        )
+    _refuse(facts, target, min_runtime_version, source, together)
+    profile, found, placement, estimate = _judge(facts, target, min_runtime_version, host, beside)
     content: dict[str, Any] = {
         "model": model_json(facts),
         "ops": ops_json(facts, placement),
@@ -107,13 +91,9 @@ def inspect_model(
         "mapping": None,
         "prediction": None,
     }
-    proof = original = None
+    original = proof = None
     try:
-        partitions = read_payload(facts)
-        content["compiled"] = compiled_json(partitions)
-        shared = tuple(_together(partitions, path) for path in together)
-        if shared:
-            content["compiled"]["together"] = list(shared)
+        partitions, shared = _open(facts, together, content)
         if source is not None:
             original = read(source)
             proof = _prove(facts, original, profile, min_runtime_version)
@@ -132,6 +112,58 @@ def inspect_model(
         estimate=estimate,
         content=content,
     )
+
+
+def _refuse(
+    facts: ModelFacts,
+    target: str | None,
+    runtime: int | None,
+    source: Path | None,
+    together: Sequence[Path],
+) -> None:
+    """Arguments that do not fit each other, or the file."""
+    if runtime is not None and target is None and source is None:
+        raise InputError("--min-runtime-version is about a target.", "Add --target edgetpu.")
+    if (source or together) and not is_compiled(facts):
+        raise InputError(
+            f"{facts.path} is not compiled for an Edge TPU: there is nothing to open.",
+            "Give the compiled file as MODEL and the one from before compiling as --source.",
+        )
+
+
+def _open(
+    facts: ModelFacts, together: Sequence[Path], content: dict[str, Any]
+) -> tuple[tuple[Partition, ...], tuple[dict[str, Any], ...]]:
+    """The partitions, and which other files share their cache; both also go into `content`."""
+    partitions = read_payload(facts)
+    content["compiled"] = compiled_json(partitions)
+    shared = tuple(_together(partitions, path) for path in together)
+    if shared:
+        content["compiled"]["together"] = list(shared)
+    return partitions, shared
+
+
+def _judge(
+    facts: ModelFacts,
+    target: str | None,
+    runtime: int | None,
+    host: str | None,
+    beside: Sequence[Path],
+) -> tuple[
+    HardwareProfile | None, ConstraintReport | None, Placement | None, dict[str, Any] | None
+]:
+    """What the target says of the model, as far as it says anything."""
+    if target is None:
+        if host or beside:
+            raise InputError("An estimate needs to know the hardware.", "Add --target NAME.")
+        return None, None, None, None
+    from edgeopt.verify import check, predict
+
+    chosen = load_target(target)
+    profile = chosen.profile.at_runtime(runtime)
+    found, placement = check(facts, profile), predict(facts, profile)
+    estimate = estimate_json(facts, placement, chosen, host=host, beside=beside)
+    return profile, found, placement, estimate
 
 
 def _prove(
