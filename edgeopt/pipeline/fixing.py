@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,16 +50,18 @@ def fix(request: Request, progress: Progress) -> Fixed:
     progress.stage(f"Looking at {request.model.name}")
     before = _look(original, request.model, target.profile)
     fixed = Fixed(model=facts, target=target, before=before, after=before, dry_run=request.dry_run)
-    with scratch() as folder:
-        prover = _prover(request, facts, original, folder, fixed, progress)
+    with scratch() as folder, ExitStack() as open_until_done:
+        prover = _prover(request, facts, original, folder, fixed)
         data = original
         if prover is not None:
+            open_until_done.enter_context(prover)
             progress.stage("Repairing, and proving each repair")
             data = _apply(original, request, target.profile, prover, fixed)
         if data is not original:
             data = keep_attached(original, data)
             fixed.changed = True
             fixed.after = _look(data, request.model, target.profile)
+        _hold_io(request, fixed)
         if request.splits:
             progress.stage("Cutting, and proving the chain")
             _split(data, request, prover, fixed)
@@ -122,14 +125,12 @@ def _prover(
     original: bytes,
     folder: Path,
     fixed: Fixed,
-    progress: Progress,
 ) -> Prover | None:
     """None, with a note, where the original itself does not run: then nothing can be proven."""
     given = _samples(request, facts)
     try:
         prover = Prover(original, folder, given=given, own_only=request.own_kernels)
-        progress.stage("Running the original")
-        prover.same(original)
+        prover.run_original()
     except ModelError as error:
         fixed.notes.append(f"No repair can be proven, so none was made: {error.message}")
         return None
@@ -167,6 +168,28 @@ def _apply(
     data, steps = apply(original, judge, prover)
     fixed.steps = tuple(steps)
     return data
+
+
+def _hold_io(request: Request, fixed: Fixed) -> None:
+    """Raise ModelError where the type that was asked for could not be given."""
+    if request.io not in ("int8", "uint8"):
+        return
+    facts = fixed.after.facts
+    other = [
+        t
+        for t in (*facts.inputs, *facts.outputs)
+        if t.dtype != request.io
+        and (t.dtype == "float32" or (t.dtype in ("int8", "uint8") and t.quantization))
+    ]
+    if not other:
+        return
+    step = next((s for s in fixed.steps if s.name == "integer_io" and not s.applied), None)
+    raise ModelError(
+        f"{other[0].name} stays {other[0].dtype}: it cannot become {request.io}. "
+        f"{step.reason if step else 'Nothing could be proven.'}",
+        "Leave --io out, or cut off the operations that compute in float (--cut-head, --cut-tail).",
+        reached=fixed,
+    )
 
 
 def _judge(facts: ModelFacts, request: Request, profile: HardwareProfile) -> tuple[Need, Standing]:

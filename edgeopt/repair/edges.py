@@ -95,10 +95,11 @@ def _only_output(op: Operator, name: str) -> Tensor | None:
 def _fits(inner: Tensor, outer: Tensor, need: Need) -> bool:
     """Whether the inner tensor holds the same numbers in a type that may stand at the edge."""
     one = inner.quantization is not None and not inner.quantization.per_channel
-    wanted = (need.io,) if need.io else need.profile.io_types
-    if inner.dtype not in _EIGHT_BITS or inner.dtype not in wanted or not one:
+    if inner.dtype not in _EIGHT_BITS or not one:
         return False
-    return outer.dtype == "float32" or _shifted(inner, outer)
+    if outer.dtype == "float32":  # another 8-bit type is put on afterwards
+        return bool(need.io) or inner.dtype in need.profile.io_types
+    return inner.dtype == need.io and _shifted(inner, outer)
 
 
 def _shifted(inner: Tensor, outer: Tensor) -> bool:

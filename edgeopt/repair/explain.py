@@ -156,7 +156,10 @@ def _explanation(
     values |= {"reason": _sentence(placed.reason), "hint": placed.hint or "Nothing is known."}
     values |= _waiting(waits, main.operators, gains)
     kind = entry.kind
-    if kind == "automatic" and op.index not in shapes and not _suits(op, cause, main, profile):
+    if op.subgraph == 0 and (op.index in shapes or _suits(op, cause, main, profile)):
+        entry = texts.get(("rewritten", op.op), entry)
+        kind = "automatic"
+    elif kind == "automatic":
         kind = "source"
     known = _Filled(values)
     return Explanation(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -93,7 +93,7 @@ def _beyond(data: bytes) -> list[Any]:
 
 
 class Prover:
-    """Runs proofs in `folder` (scratch), each in a process of its own.
+    """Runs proofs in a process of its own, with files in `folder` (scratch); a context manager.
 
     `given` are arrays for the original's inputs, sample after sample. With `own_only` it is enough
     that TensorFlow Lite's own kernels agree, which define the operations.
@@ -108,10 +108,26 @@ class Prover:
         own_only: bool = False,
     ) -> None:
         self._folder, self._given, self._own_only = folder, given, own_only
+        self._child: Child | None = None
         self._rest = _beyond(original)
         reference, self.beyond = runnable(original)
         self._original = self._write("original.tflite", reference)
         self._edges = _edges(reference)
+
+    def __enter__(self) -> Prover:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end()
+
+    def _end(self) -> None:
+        if self._child is not None:
+            self._child.__exit__(None, None, None)
+            self._child = None
+
+    def run_original(self) -> None:
+        """Raises ModelError when LiteRT does not run the original: nothing can be proven then."""
+        self._ask({"action": "observe", "path": str(self._original), "values": []})
 
     def observe(self, data: bytes) -> dict[int, Seen]:
         """Every tensor's shape at run time, and the values of computed shapes.
@@ -180,23 +196,16 @@ class Prover:
         head = cut(whole, [("tpu", first), ("tail", rest)])[0]
         if not set(kept) <= set(head.outputs):
             return Proof(identical=False, samples=0, reason="a part cannot be run by LiteRT")
-        inner = Prover(head.data, self._folder, own_only=self._own_only)
         wired = []
         for number, part in enumerate(runs):
             path = self._write(f"part{number}.tflite", part.data)
             wired.append(
                 {"path": str(path), "inputs": list(part.inputs), "outputs": list(part.outputs)}
             )
-        proof = inner._compare(
-            {"inputs": list(head.inputs), "outputs": list(head.outputs), "parts": wired}
-        )
-        return Proof(
-            identical=proof.identical,
-            samples=proof.samples,
-            kernels=proof.kernels,
-            reason=proof.reason,
-            beyond=self.beyond,
-        )
+        chain = {"inputs": list(head.inputs), "outputs": list(head.outputs), "parts": wired}
+        with Prover(head.data, self._folder, own_only=self._own_only) as inner:
+            proof = inner._compare(chain)
+        return replace(proof, beyond=self.beyond)
 
     @staticmethod
     def _has_unknown(part: Part) -> bool:
@@ -226,11 +235,14 @@ class Prover:
         )
 
     def _ask(self, message: dict[str, Any], arrays: Sequence[NDArray[Any]] = ()) -> dict[str, Any]:
-        with Child(_WORKER) as child, _deadline(child):
+        if self._child is None:
+            self._child = Child(_WORKER)
+        with _deadline(self._child):
             try:
-                child.send(message, arrays)
-                return child.answer()
+                self._child.send(message, arrays)
+                return self._child.answer()
             except ChildDied as error:
+                self._end()
                 ended = str(error).splitlines()[0] if str(error) else "no reason given"
                 raise ModelError(
                     f"The LiteRT runtime crashed or hung on this model ({ended}).",
