@@ -36,7 +36,7 @@ _WORDS = """
 """
 _NODES = frozenset(_WORDS.split())
 _OWN_NODES = {
-    "CONV_2D": ("BiasAdd", "Conv2D"),
+    "CONV_2D": ("BiasAdd", "Conv2D", "convolution"),
     "DEPTHWISE_CONV_2D": ("BiasAdd", "depthwise", "DepthwiseConv2dNative"),
     "TRANSPOSE_CONV": ("BiasAdd", "conv2d_transpose"),
     "FULLY_CONNECTED": ("BiasAdd", "MatMul", "Tensordot"),
