@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -36,18 +37,28 @@ def train(session: Session) -> None:
         versions=versions("tensorflow", "tf-keras", "tensorflow-model-optimization"),
     )
 
+    checkpoints = session.store.root.parent / "checkpoints" / key
+
     def make(path: Path) -> Mapping[str, Any]:
         made = train_model(
             source.path,
             request,
             data,
             path,
-            checkpoints=session.store.root.parent / "checkpoints" / key,
+            checkpoints=checkpoints,
             progress=session.progress,
         )
         return {"notes": list(made.notes), **made.to_json()}
 
-    entry = session.store.build(key, f"{safe_stem(session)}_trained.h5", make)
+    try:
+        entry = session.store.build(key, f"{safe_stem(session)}_trained.h5", make)
+    except KeyboardInterrupt:
+        if any(checkpoints.glob("*.npz")):
+            session.progress.note(
+                "The training is kept up to its last finished epoch: the same command goes on."
+            )
+        raise
+    shutil.rmtree(checkpoints, ignore_errors=True)  # only now: the result is safe
     say_cached(session, entry, "Trained model")
     for note in entry.meta["notes"]:
         session.note(note)

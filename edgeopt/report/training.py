@@ -15,6 +15,8 @@ _PAST = {"prune": "pruned", "cluster": "clustered", "qat": "trained for quantiza
 def training_lines(training: Mapping[str, Any]) -> str:
     """A line for each technique, then the held-back samples before and after."""
     lines = [_technique(training, name) for name in training["techniques"]]
+    if why := training.get("stopped"):
+        lines.append(f"[dim]stopped early: {why}[/]")
     if held := training.get("held_back"):
         lines.append(_held_back(held))
     return "\n".join(lines)
@@ -32,7 +34,8 @@ def _technique(training: Mapping[str, Any], name: str) -> str:
     kept = next((row["epoch"] for row in rows if row.get("kept")), None)
     if rows and kept is not None:
         state = f"after epoch {kept}" if kept else "before training"
-        text += f"  [dim]{rows[-1]['epoch']} epochs, state {state} kept[/]"
+        count = rows[-1]["epoch"]
+        text += f"  [dim]{count} epoch{'s' * (count != 1)}, state {state} kept[/]"
     return text
 
 

@@ -24,9 +24,9 @@ def train(
     """Train the Keras model at `source` and write it to `output`, a .h5 with plain layers.
 
     `checkpoints` is a folder that outlives an interruption: a later call with the same arguments
-    goes on from there. Raises InputError for data or layers that do not fit, ModelError for a model
-    that cannot be trained or a training without a usable result, ToolError without the `train`
-    extra.
+    goes on from there. It is the caller's to remove once `output` is safe. Raises InputError for
+    data or layers that do not fit, ModelError for a model that cannot be trained or a training
+    without a usable result, ToolError without the `train` extra.
     """
     import shutil
     import tempfile
@@ -46,7 +46,6 @@ def train(
             folder=Path(folder),
             progress=progress,
         )
-    shutil.rmtree(checkpoints, ignore_errors=True)
     layers = tuple(
         TrainedLayer(**{**row, "techniques": tuple(row["techniques"])}) for row in made["layers"]
     )

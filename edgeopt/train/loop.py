@@ -61,6 +61,12 @@ class Judgement:
     def finite(self) -> bool:
         return math.isfinite(self.loss)
 
+    def within(self, budget: float | None, before: Judgement) -> bool:
+        """True when at most `budget` (a fraction) of the accuracy before is lost; False without."""
+        if budget is None or self.accuracy is None or before.accuracy is None:
+            return False
+        return before.accuracy - self.accuracy <= budget
+
     def better_than(self, other: Judgement, samples: int) -> bool:
         """Accuracy decides where it is measured on enough samples, else the finer loss."""
         if self.accuracy is not None and other.accuracy is not None and samples >= 1000:

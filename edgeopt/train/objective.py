@@ -8,6 +8,8 @@ without labels.
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["Objective", "logits_model", "objective_for"]
 
 _DISTILLED = 0.5  # share of the loss that imitates the float model, where there are labels
+_ENOUGH = 20  # samples for a standard error to mean anything
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,22 @@ class Objective:
             found = tf.argmax(given[0], -1)
             wanted = label if self.labelled else tf.argmax(teacher[0], -1)
         return tf.reduce_sum(tf.cast(found == wanted, tf.int64))
+
+    def doubt(self, accuracy: float | None, samples: int, teacher: Sequence[NDArray[Any]]) -> str:
+        """A warning where the float model, with these answers, is right no more often than who
+        guesses (within two standard errors, where there are enough samples for one); "" else."""
+        if not self.labelled or accuracy is None:
+            return ""
+        chance = 1 / (teacher[0].shape[1] if self.kind == "classes" else 2)
+        spread = math.sqrt(chance * (1 - chance) / samples) if samples >= _ENOUGH else 0.0
+        if accuracy >= chance + 2 * spread:
+            return ""
+        return (
+            f"The float model answers {accuracy:.1%} of {samples} held-back training samples as "
+            f"they are labelled, no better than guessing ({chance:.1%}): the labels may be "
+            "numbered otherwise than the model's classes, or the input scaled otherwise "
+            "(--preprocess)."
+        )
 
 
 def _relative_error(given: Any, teacher: Any) -> Any:

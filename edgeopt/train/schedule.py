@@ -86,7 +86,9 @@ def split(labels: NDArray[Any] | None, count: int, share: float, seed: int) -> S
 
     everything = np.arange(count)
     if count < _FEW:
-        note = f"Only {count} training samples: none could be held back to judge by."
+        note = (
+            f"Only {count} training sample{'s' * (count > 1)}: none could be held back to judge by."
+        )
         return Split(train=everything, held=everything, notes=(note,))
     random = np.random.default_rng(seed)
     wanted = int(min(max(1, round(count * share)), _MOST_HELD_BACK, count - 1))

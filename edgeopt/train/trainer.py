@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +13,7 @@ from edgeopt.train import kept
 from edgeopt.train.checkpoint import load_state, save_state
 from edgeopt.train.loop import Data, Judgement, Loop, answers, judge
 from edgeopt.train.objective import Objective, logits_model, objective_for
+from edgeopt.train.phase import TITLES, Phase
 from edgeopt.train.schedule import Schedule, schedule_for, split
 from edgeopt.train.techniques import Wrapped, choose, plain_weights, untouched, wrap
 from edgeopt.training import TrainingRequest
@@ -23,34 +23,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Trainer"]
 
-_TITLES = {"prune": "Pruning", "cluster": "Clustering", "qat": "Quantization-aware training"}
-
 Weights = list["NDArray[Any]"]
 Messages = Iterator[dict[str, Any]]
-
-
-@dataclass
-class _Phase:
-    """One technique on its way. `best` is what would be kept if it ended now; epoch 0 is the
-    technique applied to the model as it came, without training."""
-
-    technique: str
-    index: int
-    chosen: list[str]
-    start: Weights
-    best: Weights = field(default_factory=list)
-    best_epoch: int = -1
-    judged: Judgement = field(default_factory=lambda: Judgement(math.nan, None))
-    epoch: int = 0
-
-    def offer(self, weights: Weights, judged: Judgement, samples: int) -> bool:
-        """Keep these weights if they are the best so far."""
-        if not judged.finite:
-            return False
-        if self.best_epoch >= 0 and not judged.better_than(self.judged, samples):
-            return False
-        self.best, self.best_epoch, self.judged = weights, self.epoch, judged
-        return True
 
 
 class Trainer:
@@ -95,6 +69,8 @@ class Trainer:
             self.data.inputs, self.data.labels, self.data.train, self.data.held, teacher
         )
         self.before = judge(self._original, self.objective, self.data)
+        if doubt := self.objective.doubt(self.before.accuracy, len(self.data.held), teacher):
+            yield {"note": doubt}
         stored = load_state(self.checkpoints) if self.request.resume else None
         first = stored[0]["phase"] if stored else 0
         if stored:
@@ -125,7 +101,7 @@ class Trainer:
         schedule = schedule_for(technique, len(self.data.train), self.request)
         if stored:
             self._restore(stored)
-        phase = _Phase(technique, index, chosen, self.model.get_weights())
+        phase = Phase(technique, index, chosen, self.model.get_weights())
         plain, _ = logits_model(self.model)
         wrapped = self._wrapped(technique, plain, chosen, schedule)
         yield from self._untrained(technique, plain, chosen, wrapped)
@@ -142,7 +118,7 @@ class Trainer:
         else:
             loop.measure_ranges()
             self._begin(phase, wrapped, plain)
-        yield {"stage": _TITLES[technique], "total": schedule.total, "unit": "batches"}
+        yield {"stage": TITLES[technique], "total": schedule.total, "unit": "batches"}
         yield from self._epochs(phase, loop, plain)
         yield from self._end(phase)
 
@@ -168,7 +144,7 @@ class Trainer:
         self, technique: str, plain: Any, chosen: list[str], wrapped: Wrapped
     ) -> Messages:
         """Notes on layers that stay as they are without having been asked to."""
-        title = _TITLES[technique]
+        title = TITLES[technique]
         large = untouched(plain, chosen) if technique != "qat" else []
         if large and not self.request.layers:
             yield {"note": f"{title} leaves these large layers alone: {', '.join(large)}."}
@@ -200,7 +176,7 @@ class Trainer:
     def _layers_of(self, technique: str) -> list[str]:
         return [name for name, made in self._changed.items() if technique in made]
 
-    def _begin(self, phase: _Phase, wrapped: Wrapped, plain: Any) -> None:
+    def _begin(self, phase: Phase, wrapped: Wrapped, plain: Any) -> None:
         """Judge the technique without training."""
         if phase.technique == "prune":
             weights = kept.pruned(
@@ -214,7 +190,7 @@ class Trainer:
         phase.offer(weights, judged, len(self.data.held))
         self._record(phase, judged, None, weights)
 
-    def _tidy(self, phase: _Phase, weights: Weights) -> Weights:
+    def _tidy(self, phase: Phase, weights: Weights) -> Weights:
         """The weights with exactly the zeros and clusters that are asked for."""
         if phase.technique == "prune":
             return kept.pruned(self.model, phase.chosen, weights, self.request.final_sparsity)
@@ -225,7 +201,7 @@ class Trainer:
             )  # fmt: skip
         return weights
 
-    def _epochs(self, phase: _Phase, loop: Loop, plain: Any) -> Messages:
+    def _epochs(self, phase: Phase, loop: Loop, plain: Any) -> Messages:
         schedule = loop.schedule
         while phase.epoch < schedule.epochs:
             loss = math.nan
@@ -246,32 +222,33 @@ class Trainer:
                 weights = self._tidy(phase, weights)
                 phase.offer(weights, judged, len(self.data.held))
             self._record(phase, judged, loss, weights)
-            if ready and self._within_budget(judged):
-                self.stopped = f"{phase.technique}: within the accuracy budget, epoch {phase.epoch}"
+            if ready and phase.reached(
+                self.request.max_accuracy_drop, self.before, weights, judged
+            ):
+                self._stop(phase, f"within the accuracy budget, epoch {phase.epoch}")
                 return
             self._save(phase, loop)
 
-    def _diverged(self, phase: _Phase) -> str:
-        what = f"{_TITLES[phase.technique]} diverged (the loss is no number) in epoch {phase.epoch}"
+    def _diverged(self, phase: Phase) -> str:
+        what = phase.diverged
         if phase.best_epoch < 0:
             raise ModelError(
                 f"{what}, and no earlier state was usable.", "Lower --learning-rate, for example "
                 f"to {(self.request.learning_rate or 1e-3) / 10:g}."
             )  # fmt: skip
-        self.stopped = f"{phase.technique}: diverged in epoch {phase.epoch}"
+        self._stop(phase, f"diverged in epoch {phase.epoch}")
         before = f"after epoch {phase.best_epoch}" if phase.best_epoch else "before training"
         return f"{what}: the state {before} was kept. A lower --learning-rate may help."
 
-    def _within_budget(self, judged: Judgement) -> bool:
-        budget, now, was = self.request.max_accuracy_drop, judged.accuracy, self.before.accuracy
-        if budget is None or now is None or was is None:
-            return False
-        return was - now <= budget
+    def _stop(self, phase: Phase, why: str) -> None:
+        earlier = f"{self.stopped}; " if self.stopped else ""
+        self.stopped = f"{earlier}{phase.technique}: {why}"
+        phase.stopped = True
 
-    def _end(self, phase: _Phase) -> Messages:
+    def _end(self, phase: Phase) -> Messages:
         if phase.best_epoch < 0:
             raise ModelError(
-                f"{_TITLES[phase.technique]} gave no usable model.", "Lower --learning-rate."
+                f"{TITLES[phase.technique]} gave no usable model.", "Lower --learning-rate."
             )
         self.model.set_weights(phase.best)
         self.history = [
@@ -280,17 +257,13 @@ class Trainer:
             else row
             for row in self.history
         ]
-        if phase.best_epoch == 0 and phase.epoch > 0 and not self.stopped:
-            how = {"prune": "pruned", "cluster": "clustered", "qat": "original"}[phase.technique]
-            yield {
-                "note": f"{_TITLES[phase.technique]} did not beat the {how} weights without "
-                "training on the held-back samples: those were kept."
-            }
+        if phase.best_epoch == 0 and phase.epoch > 0 and not phase.stopped:
+            yield {"note": phase.without_use(self.before, self.objective.metric)}
         facts = {"phase": phase.index + 1, "epoch": 0, **self._facts()}
         save_state(self.checkpoints, facts, _numbered("p", phase.best))
 
     def _record(
-        self, phase: _Phase, judged: Judgement, loss: float | None, weights: Weights
+        self, phase: Phase, judged: Judgement, loss: float | None, weights: Weights
     ) -> None:
         pruned, clustered = self._layers_of("prune"), self._layers_of("cluster")
         self.history.append(
@@ -312,7 +285,7 @@ class Trainer:
     def _facts(self) -> dict[str, Any]:
         return {"history": self.history, "stopped": self.stopped, "seconds": self._seconds()}
 
-    def _save(self, phase: _Phase, loop: Loop) -> None:
+    def _save(self, phase: Phase, loop: Loop) -> None:
         facts = {
             "phase": phase.index,
             "epoch": phase.epoch,
@@ -334,7 +307,7 @@ class Trainer:
         self._earlier_s = facts["seconds"]
         self.resumed_from = facts["epoch"]
 
-    def _restore_phase(self, phase: _Phase, loop: Loop, stored: Any) -> None:
+    def _restore_phase(self, phase: Phase, loop: Loop, stored: Any) -> None:
         facts, arrays = stored
         phase.epoch, phase.best_epoch = facts["epoch"], facts["best_epoch"]
         phase.judged = Judgement(*facts["best"])

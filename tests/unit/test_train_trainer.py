@@ -11,6 +11,9 @@ from typing import Any
 
 import pytest
 
+from edgeopt.train.loop import Judgement
+from edgeopt.train.phase import Phase
+
 pytestmark = pytest.mark.tf
 SCRIPT = Path(__file__).with_name("training_runs.py")
 
@@ -80,7 +83,7 @@ def test_a_learning_rate_that_ruins_the_model_keeps_the_state_before(
     wild = came_of["wild"]
     assert [r["epoch"] for r in wild["history"] if r["kept"]] == [0]
     assert wild["held_back"]["after"] == wild["held_back"]["before"]
-    assert "kept" in wild["notes"]
+    assert "kept, with top1" in wild["notes"] and "--learning-rate" in wild["notes"]
 
 
 def test_a_loss_that_becomes_nan_ends_training_with_the_last_good_state(
@@ -97,6 +100,14 @@ def test_labels_that_the_outputs_do_not_have_are_refused(
 ) -> None:
     error = came_of[case]
     assert error["exit_code"] == 2 and "classes, 0 to" in error["message"]
+
+
+def test_labels_that_the_model_answers_no_better_than_by_guessing_are_told(
+    came_of: dict[str, Any],
+) -> None:
+    assert came_of["turned"]["before"] < 0.2
+    assert "no better than guessing (33.3%)" in came_of["turned"]["notes"]
+    assert "guessing" not in came_of["budget"]["notes"]
 
 
 def test_a_pattern_without_a_layer_is_refused_with_the_layers_there_are(
@@ -124,3 +135,13 @@ def test_outputs_that_are_no_classes_are_imitated(came_of: dict[str, Any]) -> No
 def test_training_ends_once_it_is_within_the_accuracy_budget(came_of: dict[str, Any]) -> None:
     budget = came_of["budget"]
     assert "budget" in budget["stopped"] and len(budget["history"]) < 7
+
+
+def test_what_is_kept_within_a_budget_is_within_it_though_the_loss_chose_another() -> None:
+    before, earlier, now = Judgement(0.1, 0.9), Judgement(0.2, 0.7), Judgement(0.3, 0.85)
+    phase = Phase("prune", 0, [], [], best_epoch=1, judged=earlier, epoch=2)
+    phase.offer([], now, samples=200)
+    assert phase.best_epoch == 1
+    assert not phase.reached(0.04, before, [], now) and not phase.reached(None, before, [], now)
+    assert phase.best_epoch == 1
+    assert phase.reached(0.06, before, [], now) and phase.best_epoch == 2

@@ -125,6 +125,8 @@ def outcomes(folder: Path) -> dict[str, Any]:
     _, y = samples()
     for name, value in (("labels", y + 1), ("negative", y - 1)):
         found[name] = refused(folder / name, model, techniques=("qat",), epochs=1, y=value)
+    turned = run(folder / "turned", model, techniques=("qat",), epochs=1, y=(y + 1) % 3)
+    found["turned"] = {"notes": notes(turned), "before": turned.before.accuracy}
     found["pattern"] = refused(folder / "pattern", model, techniques=("prune",), layers=("none*",))
     logits = network("linear")
     found["unlabelled"] = run(
@@ -138,7 +140,8 @@ def outcomes(folder: Path) -> dict[str, Any]:
     broken.set_weights([w * np.nan for w in model.get_weights()])
     found["broken"] = refused(folder / "broken", broken, techniques=("qat",), epochs=1)
     budget = {"techniques": ("prune",), "final_sparsity": 0.1, "epochs": 6}
-    found["budget"] = run(folder / "budget", model, max_accuracy_drop=0.5, **budget).result()
+    kept = run(folder / "budget", model, max_accuracy_drop=0.5, **budget)
+    found["budget"] = {**kept.result(), "notes": notes(kept)}
     return found
 
 
