@@ -190,11 +190,12 @@ def _mapping_more(
         chip += latency_of(own).value_ms
     count = sum(len(run) for run in runs)
     slower = chip > cpu
-    times = f"about {chip:.2f} ms there for {cpu:.2f} ms on the CPU"
-    text = (
-        f"Mapping {count} more supported operations in {len(runs)} more partitions (-a) "
-        f"would be {'slower' if slower else 'faster'}: {times}."
-    )
+    more = f"{len(runs)} more partition{'s' * (len(runs) > 1)}"
+    text = f"Mapping {count} more supported operation{'s' * (count > 1)} in {more} (-a) "
+    text += "would be slower" if slower else "may be faster"
+    text += f": about {chip:.2f} ms there for {cpu:.2f} ms on the CPU."
+    if not slower:
+        text += " Measure it: -a has made models ten times slower (google-coral/edgetpu issue 342)."
     return Advice(kind="mapping-more-is-slower" if slower else "map-more", text=text)
 
 

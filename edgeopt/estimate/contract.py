@@ -72,7 +72,8 @@ class Latency:
     """One inference in milliseconds. `low` to `high` is meant to hold the share `coverage` of
     models like those of `data`; `terms` add up to `value`, and `bound` names the largest.
 
-    `extrapolated` lists what is outside of the data that the estimate was fitted to.
+    `extrapolated` lists what is outside of the data that the estimate was fitted to; the interval
+    is wider then, and `coverage` None: how many models it holds is not known.
     """
 
     value_ms: float
@@ -82,7 +83,7 @@ class Latency:
     terms_ms: Mapping[str, float]
     bound: str
     reason: str
-    coverage: float
+    coverage: float | None
     data: str
     extrapolated: tuple[str, ...] = ()
 

@@ -10,7 +10,7 @@ from edgeopt.estimate.work import Work, elements, work_of
 from edgeopt.facts import ModelFacts, Operator
 from edgeopt.findings import Placement
 
-__all__ = ["Features", "Mapped", "features_of", "mapped_of", "of_work", "passes"]
+__all__ = ["Features", "Mapped", "features_of", "mapped_of", "of_work", "passes", "peak"]
 
 _PASSES = ((1_000_000, 1.0), (2_620_000, 2.4), (2_950_000, 4.0))
 _MOST_PASSES = 7.0
@@ -79,6 +79,23 @@ def features_of(mapped: Mapped) -> Features:
         outputs=mapped.outputs,
         rest=[work_of(op) for op in mapped.rest],
     )
+
+
+def peak(mapped: Mapped) -> int:
+    """The most bytes of 8-bit intermediate results that are needed at once, in file order."""
+    last: dict[int, int] = {}
+    for number, op in enumerate(mapped.operators):
+        for tensor in (*op.inputs, *op.outputs):
+            if tensor is not None and not tensor.constant:
+                last[tensor.index] = number
+    most, alive = 0, dict[int, int]()
+    for number, op in enumerate(mapped.operators):
+        for tensor in (*op.inputs, *op.outputs):
+            if tensor is not None and not tensor.constant:
+                alive[tensor.index] = elements(tensor.shape)
+        most = max(most, sum(alive.values()))
+        alive = {index: size for index, size in alive.items() if last[index] > number}
+    return most
 
 
 def of_work(

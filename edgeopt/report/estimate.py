@@ -54,8 +54,10 @@ def _latency_line(estimate: Mapping[str, Any]) -> str | None:
     if latency is None:
         return None
     low, value, high = (_ms(latency[key]) for key in ("low", "value", "high"))
-    share = f"{100 * latency['coverage']:.0f}%" if latency["coverage"] else "?"
-    line = f"about {value}, {low} to {high} for {share}, over {escape(latency['host'])}"
+    line = f"about {value}, {low} to {high}"
+    if latency["coverage"] is not None:
+        line += f" for {100 * latency['coverage']:.0f}% of models"
+    line += f", over {escape(latency['host'])}"
     line += "  [dim]estimate, not measured[/]\n" + escape(latency["reason"])
     for text in latency["extrapolated"]:
         line += f"\n[yellow]extrapolated:[/] {escape(text)}"
