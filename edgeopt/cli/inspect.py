@@ -131,11 +131,14 @@ def _weights(facts: ModelFacts) -> list[dict[str, Any]]:
 def _views(found: Inspection, table: list[dict[str, Any]] | None) -> list[RenderableType]:
     from edgeopt.report.compiled import partitions_view, proof_view, together_view
     from edgeopt.report.preservation import weights_table
+    from edgeopt.report.repairs import to_map_more
     from edgeopt.report.terminal import inspection
 
     parts: list[RenderableType] = [
         inspection(found.facts, found.constraints, found.placement, found.estimate)
     ]
+    if found.content["explanations"]:
+        parts += ["", *to_map_more(found.content["explanations"])]
     if found.partitions:
         parts += ["", partitions_view(found.partitions, found.left)]
         parts += ["", together_view(found.together)] if found.together else []

@@ -13,6 +13,7 @@ from edgeopt.findings import ConstraintReport, Placement
 from edgeopt.model import read
 from edgeopt.model.edgetpu_payload import CUSTOM_OP, Partition, is_compiled, read_payload
 from edgeopt.pipeline.estimating import estimate_json
+from edgeopt.pipeline.explaining import explanations
 from edgeopt.pipeline.proving import Proof, compiled_json, prove_compiled
 from edgeopt.profile import HardwareProfile
 from edgeopt.report import model_json, ops_json
@@ -45,9 +46,17 @@ class Inspection:
     def draw(self, picture: Path | None, node_data: Path | None) -> list[Path]:
         """Write what was asked for, each file whole or not at all; returns the files.
 
-        Raises InputError where one cannot be written.
+        Raises InputError where one cannot be written or a graph is too large to draw.
         """
-        return []
+        from edgeopt.pipeline.drawing import Drawing
+
+        made = []
+        for path in (picture, node_data):
+            if path is not None:
+                drawing = Drawing.of(self)
+                drawing.write(path, nodes=path is node_data)
+                made.append(path)
+        return made
 
 
 def check_drawing(
@@ -85,6 +94,7 @@ def inspect_model(
         "ops": ops_json(facts, placement),
         "constraints": found.to_json() if found else None,
         "placement": placement.to_json() if placement else None,
+        "explanations": _explained(facts, placement, profile),
         "estimate": estimate,
         "weights": weights,
         "compiled": None,
@@ -112,6 +122,15 @@ def inspect_model(
         estimate=estimate,
         content=content,
     )
+
+
+def _explained(
+    facts: ModelFacts, placement: Placement | None, profile: HardwareProfile | None
+) -> list[dict[str, Any]] | None:
+    """Why operations are on the CPU and what maps them; None where no target was named."""
+    if profile is None:
+        return None
+    return [found.to_json() for found in explanations(facts, placement, profile)]
 
 
 def _refuse(

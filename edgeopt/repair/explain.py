@@ -183,7 +183,7 @@ class _Filled(dict[str, Any]):
 
 
 def _sentence(text: str) -> str:
-    return text[:1].upper() + text[1:]
+    return text if text.startswith("edgeopt ") else text[:1].upper() + text[1:]
 
 
 def _waiting(

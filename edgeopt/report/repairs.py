@@ -10,7 +10,7 @@ from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
 
-__all__ = ["explanation_lines", "repair_summary"]
+__all__ = ["explanation_lines", "repair_summary", "to_map_more"]
 
 _MOST = 12  # groups of operations that are shown; --json has all
 _KINDS = {
@@ -41,7 +41,7 @@ def repair_summary(content: Mapping[str, Any]) -> RenderableType:
         parts += ["", "[bold]Parts[/]", *_cuts(content)]
     remaining = content["remaining"]
     if remaining:
-        parts += ["", "[bold]To map more[/]  [dim](predicted)[/]", explanation_lines(remaining)]
+        parts += ["", *to_map_more(remaining)]
     parts += ["", *_outcome(content)]
     parts += [f"[yellow]note:[/] {_plain(note)}" for note in content["notes"]]
     return Group(*parts)
@@ -101,6 +101,11 @@ def _cuts(content: Mapping[str, Any]) -> list[RenderableType]:
     if proof:
         lines.append(f"  [dim]the chain gives the same outputs on {proof['samples']} samples[/]")
     return lines
+
+
+def to_map_more(rows: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
+    """The section of that name: what is on the CPU, why, and what would map it."""
+    return ["[bold]To map more[/]  [dim](predicted)[/]", explanation_lines(rows)]
 
 
 def explanation_lines(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
