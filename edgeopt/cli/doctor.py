@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from edgeopt.cli import options, output
-from edgeopt.errors import ToolError
+from edgeopt.errors import EdgeoptError, ToolError
 
 __all__ = ["doctor"]
 
@@ -69,11 +69,16 @@ def _packages() -> list[dict[str, Any]]:
 
 
 def _edgetpu_compiler() -> dict[str, Any]:
-    path = shutil.which("edgetpu_compiler")
-    if path:
-        return _row("edgetpu_compiler", True, path, "", False)
-    found = "not on PATH  (needed for --target edgetpu; --compiler names another place)"
-    return _row("edgetpu_compiler", False, found, "", False)
+    from edgeopt.compile import CompileOptions
+    from edgeopt.compile.compiler_host import locate
+
+    try:
+        found = locate(CompileOptions())
+    except EdgeoptError as error:
+        said = f"{error.message.rstrip('.')}  (for --target edgetpu: edgeopt compiler install)"
+        return _row("edgetpu_compiler", False, said, error.hint, False)
+    where = f"{found.host.name}  ({found.host.kind}, chosen by {found.origin})"
+    return _row("edgetpu_compiler", True, where, "", False)
 
 
 def _folder() -> dict[str, Any]:

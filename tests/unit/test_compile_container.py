@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from relu_chain import ENDED, block, chain, compiled, script, written
 
 from edgeopt.compile import CompileOptions, CompileResult
 from edgeopt.compile.container_host import ContainerHost
-from edgeopt.compile.edgetpu import compile_model
+from edgeopt.compile.edgetpu import compile_model, compile_together
 from edgeopt.errors import InputError, ToolError
 from edgeopt.progress import Silent
 
@@ -21,12 +22,12 @@ IMAGE = "registry.test/edge:1"
 
 
 @pytest.fixture
-def source(shared: Path) -> Path:
-    return shared / "edgetpu" / "models" / "split_concat.tflite"
+def source(tmp_path: Path) -> Path:
+    return written(tmp_path, chain=chain(0, 3))["chain"]
 
 
 @pytest.fixture
-def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Path) -> Path:
+def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder on PATH whose docker is the double; the file where its calls are written."""
     folder = tmp_path / "bin"
     folder.mkdir()
@@ -35,11 +36,9 @@ def engine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, source: Path) -> Pat
     monkeypatch.setenv("EDGEOPT_CONTAINER_PROGRAM", str(TOOLS / "edgetpu_compiler_double"))
     monkeypatch.setenv("EDGEOPT_CONTAINER_CALLS", str(tmp_path / "calls"))
     monkeypatch.setenv("EDGEOPT_COMPILER_DOUBLE", str(tmp_path / "play.json"))
-    script: dict[str, Any] = {
-        "stdout": "Model compiled successfully in 1 ms.\nCompilation succeeded! \n",
-        "compiled": str(source.with_name("split_concat_edgetpu.tflite")),
-    }
-    (tmp_path / "play.json").write_text(json.dumps(script))
+    made = written(tmp_path, made=compiled(chain(0, 3)))["made"]
+    text = "Model compiled successfully in 1 ms.\nCompilation succeeded! \n"
+    script(tmp_path / "play.json", stdout=text, compiled=str(made))
     return tmp_path / "calls"
 
 
@@ -63,6 +62,24 @@ def test_the_container_gets_no_network_and_one_folder(
     assert not Path(compile_call[compile_call.index("-v") + 1].removesuffix(":/work")).exists()
     assert found.path.is_file() and found.is_double
     assert found.compiler_kind == "program in a container image"
+
+
+def test_several_models_and_segments_pass_through_the_container(
+    engine: Path, tmp_path: Path
+) -> None:
+    models = written(tmp_path, a=chain(0, 3), b=chain(0, 2))
+    made = written(tmp_path, x=compiled(chain(0, 3)), y=compiled(chain(0, 2)))
+    text = "Models compiled successfully in 9 ms.\n\n" + block("model_0", 3) + block("model_1", 2)
+    script(tmp_path / "play.json", compiled=[str(p) for p in made.values()], stdout=text + ENDED)
+    options = CompileOptions(compiler=f"container:{IMAGE}")
+    both = compile_together(list(models.values()), tmp_path / "out", options, Silent())
+    assert [r.path.name for r in both] == ["a_edgetpu.tflite", "b_edgetpu.tflite"]
+    call = json.loads(engine.read_text().splitlines()[-1])
+    assert call[-4:] == ["-o", "out", "model_0.tflite", "model_1.tflite"]
+    pieces = written(tmp_path, s=compiled(chain(0, 1)), t=compiled(chain(1, 3)))
+    script(tmp_path / "play.json", segments=[str(p) for p in pieces.values()], stdout=ENDED)
+    found = run(models["a"], tmp_path / "out", extra={"num_segments": "2"})
+    assert [s.placement.ops_total for s in found.segments] == [1, 2]
 
 
 def test_a_container_is_removed_by_name_at_the_deadline(
