@@ -193,4 +193,5 @@ def _with_reason(op: OpPlacement, rows: tuple[OpStatus, ...]) -> OpPlacement:
         return op
     statuses = " or ".join(dict.fromkeys(r.status for r in refused))
     remedy = refused[0].remedy if len(refused) == 1 else ""
-    return replace(op, reason=statuses, hint=remedy)
+    phrase = statuses if len(refused) == 1 else None  # else it is not known which one is its own
+    return replace(op, reason=statuses, hint=remedy, phrase=phrase)

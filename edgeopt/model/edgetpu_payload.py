@@ -18,6 +18,7 @@ from edgeopt.facts import ModelFacts, Operator
 from edgeopt.findings import OpPlacement, Placement
 from edgeopt.model.flatbuffer import CorruptFile, Table
 from edgeopt.model.flexbuffer import read_map
+from edgeopt.model.layer_names import layers_of
 
 __all__ = [
     "CUSTOM_OP",
@@ -282,16 +283,19 @@ def placement_of_compiled(compiled: ModelFacts, source: ModelFacts) -> Placement
         subgraphs=len(partitions),
         on_chip_bytes=sum(p.on_chip_bytes for p in partitions),
         off_chip_bytes=sum(p.off_chip_bytes for p in partitions),
-        ops=_op_placements(originals, kept),
+        ops=_op_placements(source, originals, kept),
     )
 
 
-def _op_placements(originals: list[Operator], kept: list[Operator]) -> tuple[OpPlacement, ...]:
+def _op_placements(
+    source: ModelFacts, originals: list[Operator], kept: list[Operator]
+) -> tuple[OpPlacement, ...]:
     left = Counter(_identity(op) for op in kept)
     known = Counter(_identity(op) for op in originals)
     # A name that several source operations share only tells where they run if all share one fate.
     if any(known[identity] != count for identity, count in left.items()):
         return ()
+    layers = layers_of(source)
     return tuple(
         OpPlacement(
             index=op.index,
@@ -300,6 +304,8 @@ def _op_placements(originals: list[Operator], kept: list[Operator]) -> tuple[OpP
             reason="the compiler left it outside the Edge TPU partition"
             if _identity(op) in left
             else "",
+            cause="left_by_compiler" if _identity(op) in left else "",
+            layer=layers[id(op)],
         )
         for op in originals
     )

@@ -12,9 +12,9 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import takewhile
 
-from edgeopt.facts import Operator, Subgraph
+from edgeopt.facts import ModelFacts, Operator, Subgraph
 
-__all__ = ["layer_names"]
+__all__ = ["layer_names", "layers_of"]
 
 # Names that the converter or the exporter made up: they are in no source model.
 _MADE_UP = re.compile(
@@ -64,6 +64,15 @@ def layer_names(subgraph: Subgraph) -> tuple[str | None, ...]:
         whole = len(scope) < 2 or not (_KERAS_MODEL.match(scope[0]) or (drop and scope[0] == model))
         names.append("/".join(scope if whole else scope[1:]) or None)
     return tuple(op.layer or name for op, name in zip(subgraph.operators, names, strict=True))
+
+
+def layers_of(facts: ModelFacts) -> dict[int, str | None]:
+    """The layer of every operator, by the identity of the object: indices repeat in subgraphs."""
+    return {
+        id(op): name
+        for graph in facts.subgraphs
+        for op, name in zip(graph.operators, layer_names(graph), strict=True)
+    }
 
 
 def _scope(op: Operator) -> tuple[str, ...]:

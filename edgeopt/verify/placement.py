@@ -10,7 +10,7 @@ from edgeopt.errors import ModelError
 from edgeopt.facts import ModelFacts, Operator
 from edgeopt.findings import OpPlacement, Placement
 from edgeopt.model.edgetpu_payload import read_payload
-from edgeopt.model.layer_names import layer_names
+from edgeopt.model.layer_names import layers_of
 from edgeopt.profile import HardwareProfile
 from edgeopt.verify.graph import Graph
 from edgeopt.verify.operations import Judgement, judge
@@ -34,7 +34,7 @@ def predict(facts: ModelFacts, profile: HardwareProfile) -> Placement | None:
     if compiled := profile.compiled(facts):
         return _of_compiled_file(facts, profile, {id(op) for op in compiled})
     operators = tuple(facts.operators())
-    layers = _layers(facts)
+    layers = layers_of(facts)
     if not profile.accelerated:
         ops = tuple(
             OpPlacement(index=o.index, op=o.op, placement="cpu", layer=layers[id(o)])
@@ -185,18 +185,9 @@ def _elsewhere(op: Operator) -> OpPlacement:
     )
 
 
-def _layers(facts: ModelFacts) -> dict[int, str | None]:
-    """By the identity of the operator: indices repeat in each subgraph."""
-    return {
-        id(op): name
-        for graph in facts.subgraphs
-        for op, name in zip(graph.operators, layer_names(graph), strict=True)
-    }
-
-
 def _of_compiled_file(facts: ModelFacts, profile: HardwareProfile, compiled: set[int]) -> Placement:
     place = profile.partition.place
-    layers = _layers(facts)
+    layers = layers_of(facts)
     ops = tuple(
         OpPlacement(index=op.index, op=op.op, placement=place)
         if id(op) in compiled

@@ -87,7 +87,8 @@ def _types(
 ) -> Iterator[tuple[str, str]]:
     types = sorted(set(_wrong_types(op, graph, rule, profile)))
     if types:
-        cause = next((rule.type_causes[t] for t in types if t in rule.type_causes), "data_type")
+        causes = {rule.type_causes.get(dtype, "data_type") for dtype in types}
+        cause = causes.pop() if len(causes) == 1 else "data_type"
         yield cause, f"unsupported data type {', '.join(types)}"
 
 
