@@ -17,7 +17,7 @@ import pytest
 from tools.sshd import Sshd, why_no_sshd
 
 from edgeopt.compile import CompileOptions, CompileResult
-from edgeopt.compile.edgetpu import compile_model
+from edgeopt.compile.edgetpu import compile_model, compile_together
 from edgeopt.errors import InputError, ToolError
 from edgeopt.progress import Silent
 
@@ -97,6 +97,27 @@ def test_the_model_goes_there_and_the_compiled_file_comes_back(host: Host) -> No
     )
     assert found.is_double and found.compiler_version == "16.0.384591198"
     assert found.log is not None and "a log" in found.log.read_text()
+    assert host.leftovers() == []
+
+
+def test_several_models_go_there_in_order_and_come_back_each(host: Host) -> None:
+    names = ("mobilenet_v1_0.25_128_quant", "mobilenet_v1_0.5_160_quant")
+    folder = host.source.parent
+    sources = [folder / f"{name}.tflite" for name in names]
+    made = [
+        folder / f"{one}_cocompiled_with_{other}_edgetpu.tflite"
+        for one, other in (names, names[::-1])
+    ]
+    record = host.folder / "seen.json"
+    host.plays(stdout=GOOD, compiled=[str(path) for path in made], record=str(record))
+    extra = {"ssh_config": str(host.folder / "ssh_config")}
+    options = CompileOptions(compiler=host.address, extra=extra)
+    found = compile_together(sources, host.folder / "out", options, Silent())
+    seen = json.loads(record.read_text())
+    assert seen["sizes"] == [path.stat().st_size for path in sources]
+    assert seen["argv"][-2:] == ["model_0.tflite", "model_1.tflite"]
+    assert [r.path.read_bytes() for r in found] == [path.read_bytes() for path in made]
+    assert found[0].details["caching_token"] == found[1].details["caching_token"]
     assert host.leftovers() == []
 
 
