@@ -1,0 +1,41 @@
+"""The placement as node data for Model Explorer (ai-edge-model-explorer).
+
+The format is that of its node_data_builder.py (ModelNodeData): by graph, then by node, a value and
+colours. A node is named by its first output tensor; where that does not tell it apart by its id,
+which Model Explorer's .tflite adapter makes the operation's index.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping
+from typing import Any
+
+from edgeopt.facts import Operator, Subgraph
+from edgeopt.report.picture import STYLES, Place
+
+__all__ = ["node_data"]
+
+
+def node_data(graph: Subgraph, places: Mapping[int, Place], name: str, chip: str) -> dict[str, Any]:
+    """The document for the first subgraph; `name` is what Model Explorer lists it under, `chip`
+    what the accelerator is called."""
+    times = Counter(t.name for op in graph.operators for t in op.outputs)
+    results = {}
+    for op in graph.operators:
+        place = places.get(op.index)
+        if place is not None:
+            style = STYLES[place.kind]
+            where = chip if place.kind == "chip" else style.label
+            value = where + ("" if place.certain else " (uncertain)")
+            results[_key(op, times)] = {
+                "value": value,
+                "bgColor": style.fill if place.certain else style.pale,
+                "textColor": style.text if place.certain else "#000000",
+            }
+    return {graph.name or "main": {"name": name, "results": results}}
+
+
+def _key(op: Operator, times: Counter[str]) -> str:
+    first = op.outputs[0].name if op.outputs else ""
+    return first if times[first] == 1 and not first.isdecimal() and first else str(op.index)
