@@ -58,12 +58,9 @@ def compile_jointly(sessions: Sequence[Session]) -> None:
     _compile(sessions)
 
 
-def refuse_pipeline(flags: Mapping[str, str], options: Mapping[str, Any]) -> None:
-    """Raises InputError for segments where a device is to run the result: one chip runs one file.
-
-    `flags` are the job's compiler flags, `options` the target's own.
-    """
-    if int(flags.get("num_segments") or str(options.get("num_segments") or 1)) > 1:
+def refuse_pipeline(session: Session) -> None:
+    """Raises InputError for segments where a device is to run them: one chip runs one file."""
+    if session.target.compiler != "passthrough" and _segments(session) > 1:
         raise InputError(
             "A model in segments needs an Edge TPU for each, and edgeopt runs one file on one.",
             "Compile it with edgeopt compile --num-segments (or deploy --no-run), and run it with "
@@ -72,7 +69,8 @@ def refuse_pipeline(flags: Mapping[str, str], options: Mapping[str, Any]) -> Non
 
 
 def _segments(session: Session) -> int:
-    return int(_options(session).extra.get("num_segments", "1"))
+    asked = _options(session).extra.get("num_segments", "")
+    return int(asked) if asked.isascii() and asked.isdecimal() else 1  # else: the compiler objects
 
 
 def _compile(sessions: Sequence[Session]) -> None:

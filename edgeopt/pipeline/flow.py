@@ -80,8 +80,7 @@ def deploy(job: Job, store: Store, progress: Progress) -> Report:
     make: tuple[Step, ...] = (_plan, _optimize, _verify)
     if not job.run:
         return _one_or_several(job, store, progress, make, (_compile,))
-    compiling.refuse_pipeline(job.compiler_flags, {})
-    make = (_plan, settle_device, _optimize, _verify)
+    make = (compiling.refuse_pipeline, _plan, settle_device, _optimize, _verify)
     return _one_or_several(job, store, progress, make, (_compile, running.run))
 
 
