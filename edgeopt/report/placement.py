@@ -43,7 +43,7 @@ def cpu_table(placement: Placement) -> RenderableType | None:
     None where nothing stays behind and nothing is uncertain.
     """
     parts: list[RenderableType] = []
-    left = [op for op in placement.ops if op.placement == "cpu" and op.reason]
+    left = [op for op in placement.ops if _left(op)]
     if left:
         count = f"{len(left)} operation{'s' * (len(left) > 1)} on the CPU"
         note = ", with the phrase that the compiler prints" if any(o.phrase for o in left) else ""
@@ -52,7 +52,7 @@ def cpu_table(placement: Placement) -> RenderableType | None:
         if phrase:
             parts.append(f"  [bold]{escape(phrase)}[/]")
         parts.append(_rows(ops))
-    doubted = [op for op in placement.ops if not op.certain and op not in left]
+    doubted = [op for op in placement.ops if not op.certain and not _left(op)]
     if doubted:
         parts.append(
             f"[bold yellow]{len(doubted)} operation{'s' * (len(doubted) > 1)} mapped if the "
@@ -60,6 +60,10 @@ def cpu_table(placement: Placement) -> RenderableType | None:
         )
         parts.append(_rows(doubted))
     return Group(*parts) if parts else None
+
+
+def _left(op: OpPlacement) -> bool:
+    return op.placement == "cpu" and bool(op.reason)
 
 
 def _rows(ops: Iterable[OpPlacement]) -> Table:

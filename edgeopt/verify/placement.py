@@ -20,6 +20,7 @@ __all__ = ["Survey", "partitions", "predict", "survey"]
 
 _ALL_WAYS = 5  # uncertain operations of which every combination is tried: 32
 _EACH_WAY = 64  # and of which each is turned by itself
+_WORK = 64_000  # fewer in a graph of more than a thousand operations: each way divides it anew
 
 
 def predict(facts: ModelFacts, profile: HardwareProfile) -> Placement | None:
@@ -97,7 +98,9 @@ def _ways(judged: Sequence[Judgement]) -> Iterator[list[bool]]:
     yield taken
     if not doubtful:
         return
-    refused = [supported and i not in set(doubtful) for i, supported in enumerate(taken)]
+    refused = list(taken)
+    for index in doubtful:
+        refused[index] = False
     yield refused
     if len(doubtful) <= _ALL_WAYS:
         for some in product((True, False), repeat=len(doubtful)):
@@ -106,7 +109,7 @@ def _ways(judged: Sequence[Judgement]) -> Iterator[list[bool]]:
                 way[index] = supported
             yield way
         return
-    for index in doubtful[:_EACH_WAY]:
+    for index in doubtful[: min(_EACH_WAY, _WORK // len(taken))]:
         yield [supported or i == index for i, supported in enumerate(refused)]
         yield [supported and i != index for i, supported in enumerate(taken)]
 

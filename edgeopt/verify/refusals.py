@@ -128,7 +128,8 @@ def _shapes(op: Operator, graph: Graph, profile: HardwareProfile) -> Iterator[tu
             yield "dynamic", f"shape {shape} is open"
         if profile.max_rank is not None and (tensor.rank or 0) > profile.max_rank:
             yield "rank", f"rank {tensor.rank} is above {profile.max_rank}"
-        if free is not None and not graph.constant(tensor) and _outer_dimensions(tensor, free):
+        # Weights behind a DEQUANTIZE are data to this tool, and it says so of their rank.
+        if free is not None and not tensor.constant and _outer_dimensions(tensor, free):
             yield "outer_dimension", f"shape {shape} exceeds 1 outside its {free} inner dimensions"
 
 

@@ -10,6 +10,7 @@ import pytest
 from builders import Net, conv
 
 from edgeopt.model import read
+from edgeopt.model.read import structure
 from edgeopt.profile import load_profile
 from edgeopt.verify import predict
 from edgeopt.verify.graph import Graph
@@ -28,7 +29,7 @@ def test_all_twelve_recorded_compilations_are_predicted_exactly(shared: Path) ->
     pairs = pairs if isinstance(pairs, list) else pairs["pairs"]
     assert len(pairs) == 12
     for pair in pairs:
-        found = predict(read(shared / "edgetpu/models" / pair["source"]), profile)
+        found = predict(structure(shared / "edgetpu/models" / pair["source"]), profile)
         assert found is not None and found.source == "predicted"
         assert (found.ops_mapped, found.ops_cpu) == (pair["mapped"], pair["cpu"]), pair["source"]
         assert [op.op for op in found.ops if op.placement == "cpu"] == pair["cpu_ops"]

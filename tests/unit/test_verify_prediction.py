@@ -15,7 +15,7 @@ from builders import CONV, Net, conv
 from edgeopt.errors import InputError
 from edgeopt.facts import Quantization, Tensor
 from edgeopt.findings import OpPlacement, Placement
-from edgeopt.model import read
+from edgeopt.model.read import structure
 from edgeopt.model.edgetpu_payload import placement_of_compiled
 from edgeopt.profile import HardwareProfile, load_profile
 from edgeopt.verify import check, predict
@@ -48,8 +48,8 @@ def test_the_operations_left_in_each_compiled_file_are_the_ones_predicted(
     shared: Path, tpu: HardwareProfile
 ) -> None:
     for pair in json.loads((shared / "edgetpu/pairs.json").read_text()):
-        source = read(shared / "edgetpu/models" / pair["source"])
-        compiled = read(shared / "edgetpu/models" / pair["compiled"])
+        source = structure(shared / "edgetpu/models" / pair["source"])
+        compiled = structure(shared / "edgetpu/models" / pair["compiled"])
         truth, found = placement_of_compiled(compiled, source), predict(source, tpu)
         assert found is not None and len(truth.ops) == found.ops_total == pair["n_source_ops"]
         assert [op.placement for op in found.ops] == [op.placement for op in truth.ops], pair
@@ -66,7 +66,9 @@ def test_every_operation_on_the_cpu_has_a_cause_and_a_phrase_of_the_compiler(
 ) -> None:
     facts = json.loads((shared / "edgetpu/compiler_facts.json").read_text())
     phrases = {status["s"] for status in facts["statuses"]}
-    found = predict(read(shared / "edgetpu/models/movenet_single_pose_lightning_ptq.tflite"), tpu)
+    found = predict(
+        structure(shared / "edgetpu/models/movenet_single_pose_lightning_ptq.tflite"), tpu
+    )
     assert found is not None
     for op in found.ops:
         assert bool(op.cause) == (op.placement == "cpu") == (op.phrase in phrases)
@@ -119,6 +121,12 @@ def test_a_batch_is_a_rank_to_the_compiler_even_where_the_type_is_wrong_too(
     assert (found.cause, found.phrase) == ("data_type", RANK)
     again = _one(tpu, "RELU", net.input("int8", (2, 8, 8, 4)), net=net)
     assert (again.cause, again.phrase) == ("outer_dimension", RANK)
+
+
+def test_weights_kept_in_float16_have_the_phrase_of_a_rank(tpu: HardwareProfile) -> None:
+    net = Net()
+    found = _one(tpu, "DEQUANTIZE", net.constant("float16"), net=net, out=("float32", (4, 1, 1, 4)))
+    assert (found.cause, found.phrase) == ("operation_unsupported", RANK)
 
 
 def test_a_version_that_reads_but_was_never_mapped_is_refused_by_version(
@@ -309,6 +317,20 @@ def test_nothing_of_an_int8_model_is_mapped_for_runtime_11(tpu: HardwareProfile)
 def test_a_cpu_has_no_device_runtime_to_ask_for() -> None:
     with pytest.raises(InputError, match="has no device runtime"):
         load_profile("cpu-int8").at_runtime(12)
+
+
+def test_a_graph_of_many_thousand_uncertain_operations_is_predicted_too(
+    tpu: HardwareProfile,
+) -> None:
+    net = Net()
+    data = net.input(shape=(1, 50, 50, 64))
+    for _ in range(3000):
+        data = _between(net, data)
+    facts = net.facts(data)
+    began = time.process_time()
+    found = predict(facts, tpu)
+    assert time.process_time() - began < 10
+    assert found is not None and found.ops_mapped_range == (0, 3000)
 
 
 def test_250_operations_are_predicted_in_a_third_of_a_second(tpu: HardwareProfile) -> None:
