@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -51,6 +52,31 @@ class QualityRequest:
     def plain(self) -> bool:
         """True when nothing beyond minimum and maximum is wanted."""
         return self.unimproved and self.fallback == "none"
+
+    @property
+    def forced(self) -> dict[str, str]:
+        """By flag, what was asked for whatever is measured, beyond minimum and maximum."""
+        asked = {
+            "--ranges": self.ranges if self.ranges not in ("auto", "minmax") else "",
+            "--equalization": "on" if self.equalization == "on" else "",
+            "--bias-correction": "on" if self.bias_correction == "on" else "",
+        }
+        return {flag: value for flag, value in asked.items() if value}
+
+    def unmet(self, scheme: str | None, kept: Sequence[str]) -> tuple[str, ...]:
+        """What was asked for and cannot be, as sentences for the user, before anything is made:
+        `kept` are "zeros" and "clusters" that training leaves in the weights."""
+        forced = self.forced
+        if forced and scheme is not None and scheme not in ("int8", "int16x8"):
+            asked = " and ".join(f"{flag} {value}" for flag, value in forced.items())
+            verb = "changes" if len(forced) == 1 else "change"
+            return (f"{asked} {verb} nothing: {scheme} has no activation ranges.",)
+        if "--equalization" in forced and "clusters" in kept:
+            return (
+                "--equalization on changes nothing: channels of clustered weights may not be "
+                "scaled apart.",
+            )
+        return ()
 
     def to_json(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}

@@ -13,12 +13,12 @@ from edgeopt.job import Job
 from edgeopt.measurement import Measurement
 from edgeopt.pipeline import evaluating
 from edgeopt.pipeline.session import Session, Step
-from edgeopt.plan import Candidate, Spec
+from edgeopt.plan import Candidate, Plan, Spec
 from edgeopt.progress import Progress
 from edgeopt.report import Report
 from edgeopt.store import Store, scratch
 
-__all__ = ["Named", "Once", "Tried", "job_for", "row", "search", "wanted"]
+__all__ = ["Named", "Once", "Tried", "job_for", "order", "row", "search", "wanted"]
 
 _LEAST_RUNS = 6  # as for the interval of a median (edgeopt.measurement)
 
@@ -58,6 +58,14 @@ def wanted(job: Job) -> bool:
             "--max-accuracy-drop needs labelled data to measure with.", "Give --eval-data DATA."
         )
     return not job.scheme and not job.training.techniques
+
+
+def order(job: Job, plan: Plan) -> tuple[str, ...]:
+    """The names of what `search` would try; empty where the job leaves nothing to search."""
+    open_choice = not job.scheme and not job.training.techniques and plan.scheme is not None
+    if job.max_accuracy_drop is None or job.eval_data is None or not open_choice:
+        return ()
+    return tuple(candidate.name for candidate in _distinct(plan.ladder, job))
 
 
 def search(

@@ -86,10 +86,24 @@ def quantize(session: Session) -> None:
     say_cached(session, entry, f"{plan.scheme} model")
     for note in entry.meta["notes"]:
         session.note(note)
+    if entry.meta["engine"] == "tflite-converter" and plan.scheme in NEEDS_CALIBRATION:
+        _say_unapplied(session)
     session.add(
         artifacts=(*session.report.artifacts, Artifact.of(entry.path, "optimized", parent)),
         conversion=_conversion(session, entry, data),
     )
+
+
+def _say_unapplied(session: Session) -> None:
+    """On the terminal, in the notes and in the plan: flags that only the other engine heeds."""
+    if forced := session.job.quality.forced:
+        asked = " and ".join(f"{flag} {value}" for flag, value in forced.items())
+        said = (
+            f"{asked} could not be applied: TensorFlow's converter had to take over, and measures "
+            "ranges itself."
+        )
+        session.note(said)
+        session.add(plan=session.plan.told(said))
 
 
 def _request(session: Session) -> ConversionRequest:

@@ -37,7 +37,9 @@ __all__ = ["benchmark", "compile_model", "compile_together", "convert", "deploy"
 
 def plan(job: Job, store: Store, progress: Progress) -> Report:
     """Only decide, and estimate a model that is quantized already."""
-    return Session(job, store, progress).walk(_plan, _estimate)
+    report = Session(job, store, progress).walk(_plan, _estimate)
+    assert report.plan is not None
+    return replace(report, plan=replace(report.plan, search=candidates.order(job, report.plan)))
 
 
 def convert(job: Job, store: Store, progress: Progress) -> Report:
@@ -112,6 +114,10 @@ def _plan(session: Session) -> None:
         scheme=job.scheme,
         io=job.io,
     )
+    kept = replace(job.training, techniques=chosen.techniques).kept
+    for remark in (unmet := job.quality.unmet(chosen.scheme, kept)):
+        session.note(remark)
+    chosen = chosen.told(*unmet)
     session.follow(chosen)
     session.add(plan=chosen, artifacts=(Artifact.of(job.model, "source"),))
 
@@ -186,12 +192,19 @@ def _verify(session: Session) -> None:
 
 
 def _publish(session: Session) -> None:
-    """Put the verified file where the user picks it up, and let the report name it there."""
+    """Put the verified file, and what was trained for it, where the user picks them up, and let
+    the report name them there."""
     if session.plan.scheme is None:
         return
-    path = publish(session.artifact.path, session.place(session.artifact.stage))
-    moved = replace(session.artifact, path=path)
-    session.add(artifacts=(*session.report.artifacts[:-1], moved))
+    last = session.artifact
+    session.add(
+        artifacts=tuple(
+            replace(made, path=publish(made.path, session.place(made.stage)))
+            if made is last or made.stage == "trained"
+            else made
+            for made in session.report.artifacts
+        )
+    )
 
 
 def _accuracy(session: Session) -> None:

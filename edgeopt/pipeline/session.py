@@ -106,11 +106,17 @@ class Session:
             self.add(timings_s={**self.report.timings_s, name: spent})
 
     def place(self, stage: str) -> Path:
-        """Where the user finds a stage's file: in --output, else edgeopt-out/MODEL-TARGET/."""
+        """Where the user finds a stage's file: in --output, else edgeopt-out/MODEL-TARGET/.
+
+        Where --output is a .tflite, the trained model lies beside it."""
         scheme = f"_{self.plan.scheme}" if self.plan.scheme else ""
         ending = f"_{self.target.accelerator}" if stage == "compiled" else ""
         name = f"{self.job.model.resolve().stem}{scheme}{ending}.tflite"
         folder = output_folder(self.job, self.target)
+        if stage == "trained":
+            one = folder.suffix == ".tflite"
+            stem = folder.stem if one else self.job.model.resolve().stem
+            return (folder.parent if one else folder) / f"{stem}_trained.h5"
         return folder if folder.suffix == ".tflite" else folder / name
 
 

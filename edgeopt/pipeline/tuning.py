@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -90,9 +90,11 @@ def tune(
     progress = Once(progress)
     work = _prepare(job, specs, store, progress)
     rows: list[dict[str, Any]] = []
+    known = {} if fresh else {s.name: r for s in work.specs if (r := work.recall(s))}
+    progress.note(work.announcement(known, chosen=bool(specs)))
     try:
         for number, spec in enumerate(work.specs, 1):
-            found = None if fresh else work.recall(spec)
+            found = known.get(spec.name)
             if found:
                 progress.stage(f"{spec.name}: measured before, in {work.output}")
             shown = Named(progress, f"{spec.name} ({number} of {len(work.specs)})")
@@ -135,6 +137,18 @@ class _Work:
             complete=complete,
             budget=self.budget,
         )
+
+    def announcement(self, known: Collection[str], *, chosen: bool) -> str:
+        """What is about to be done: how many candidates, and how many trainings."""
+        left = [spec for spec in self.specs if spec.name not in known]
+        trainings = {str(job_for(self.job, s).training.to_json()) for s in left if s.techniques}
+        said = f"{_count(len(self.specs), 'candidate')}: {', '.join(s.name for s in self.specs)}."
+        if len(left) < len(self.specs):
+            said += f" {len(self.specs) - len(left)} measured before."
+        if trainings:
+            said += f" {_count(len(trainings), 'training')} to do"
+            said += "." if chosen else ", which takes time: choose with --candidate."
+        return said
 
     def _place(self, spec: Spec) -> tuple[str, Path]:
         own = job_for(self.job, spec)
@@ -280,6 +294,10 @@ def _of_another_runtime(rows: list[dict[str, Any]]) -> list[tuple[int, str]]:
     return [
         (n, r["name"]) for n, r in enumerate(rows) if now and r["resumed"] and runtime(r) not in now
     ]
+
+
+def _count(number: int, what: str) -> str:
+    return f"{number} {what}{'' if number == 1 else 's'}"
 
 
 def _slug(spec: Spec) -> str:

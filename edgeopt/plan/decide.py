@@ -7,7 +7,7 @@ missed; pruning and clustering before quantization when size matters more.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from edgeopt.errors import InputError, ModelError
@@ -26,7 +26,8 @@ class Plan:
 
     `candidates` is every choice, the ones that can be had first, in the order in which a search
     under an accuracy budget would try them. `quality` are fields of QualityRequest. `remarks` are
-    the last of the `reasons`: they hold whoever chose.
+    the last of the `reasons`: they hold whoever chose. `search` names what a deploy under this
+    job's accuracy budget tries, in that order; it is empty where nothing is searched.
     """
 
     target: str
@@ -40,6 +41,12 @@ class Plan:
     rejected: Mapping[str, str] | None = None
     expected_size_bytes: int | None = None
     candidates: tuple[Candidate, ...] = ()
+    search: tuple[str, ...] = ()
+
+    def told(self, *remarks: str) -> Plan:
+        """With further remarks among its reasons, each once."""
+        new = tuple(r for r in dict.fromkeys(remarks) if r not in self.reasons)
+        return replace(self, reasons=(*self.reasons, *new), remarks=(*self.remarks, *new))
 
     @property
     def ladder(self) -> tuple[Candidate, ...]:
@@ -57,6 +64,7 @@ class Plan:
             "rejected": dict(self.rejected or {}),
             "expected_size_bytes": self.expected_size_bytes,
             "candidates": [c.to_json() for c in self.candidates],
+            "search": list(self.search),
         }
 
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from edgeopt.plan import Candidate, Plan
 from edgeopt.report.units import bytes_text, duration_text, percent_text
 
-__all__ = ["PlanTable", "candidates_table", "latency_text"]
+__all__ = ["PlanTable", "candidates_table", "latency_text", "search_text"]
 
 _WIDE = 100  # columns from which the hardware fits in the table too
 _DATA = {"calibration": "sample", "train_data": "labelled"}
@@ -80,6 +80,16 @@ class PlanTable:
         for reason, names in groups.items():
             grid.add_row(_plain(", ".join(names)), _plain(reason))
         return grid
+
+
+def search_text(plan: Plan) -> str:
+    """What a deploy under the accuracy budget tries, in that order, and which of it is trained."""
+    trained = {c.name for c in plan.candidates if c.spec.techniques}
+    names = [
+        f"{number}. {_plain(name)}{' [dim](training)[/]' if name in trained else ''}"
+        for number, name in enumerate(plan.search, 1)
+    ]
+    return "\n".join(["in this order, until one keeps the accuracy budget:", *names])
 
 
 def _size(candidate: Candidate) -> str:

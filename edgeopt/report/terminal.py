@@ -15,7 +15,7 @@ from edgeopt.facts import ModelFacts, Tensor
 from edgeopt.findings import ConstraintReport, OpPlacement, Placement, Violation
 from edgeopt.measurement import Measurement
 from edgeopt.model.layer_names import layer_names
-from edgeopt.report.candidates import PlanTable, candidates_table
+from edgeopt.report.candidates import PlanTable, candidates_table, search_text
 from edgeopt.report.estimate import add_rows, advice_view
 from edgeopt.report.placement import cpu_table, placement_line
 from edgeopt.report.preservation import preservation_line
@@ -59,6 +59,8 @@ def deploy_summary(report: Report) -> RenderableType:
     )
     if report.plan:
         grid.add_row("plan", "\n".join(_plain(r) for r in report.plan.reasons))
+        if report.plan.search and not report.candidates:
+            grid.add_row("tries", search_text(report.plan))
     if report.constraints:
         grid.add_row("rules", _rules_line(report.constraints))
     if report.placement and report.target.accelerator != "cpu":
@@ -229,6 +231,8 @@ def plan_summary(report: Report) -> RenderableType:
     if plan.expected_size_bytes:
         grid.add_row("weights", f"about {bytes_text(plan.expected_size_bytes)}  [dim]predicted[/]")
     grid.add_row("why", "\n".join(_plain(r) for r in plan.reasons))
+    if plan.search:
+        grid.add_row("tries", search_text(plan))
     add_rows(grid, report.estimate)
     table: list[RenderableType] = ["", PlanTable(plan)] if plan.candidates else []
     return Group(grid, *table, *advice_view(report.estimate))
