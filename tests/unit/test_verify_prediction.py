@@ -15,8 +15,8 @@ from builders import CONV, Net, conv
 from edgeopt.errors import InputError
 from edgeopt.facts import Quantization, Tensor
 from edgeopt.findings import OpPlacement, Placement
-from edgeopt.model.read import structure
 from edgeopt.model.edgetpu_payload import placement_of_compiled
+from edgeopt.model.read import structure
 from edgeopt.profile import HardwareProfile, load_profile
 from edgeopt.verify import check, predict
 
