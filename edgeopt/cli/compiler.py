@@ -76,7 +76,8 @@ def install(
         return
     console = output.stdout()
     state = "installed" if done.fresh else "was installed already, unchanged"
-    console.print(f"edgetpu_compiler {found.version} {state}: {found.path}", markup=False)
+    said = f"edgetpu_compiler {found.version} {state}: {found.path}"
+    console.print(said, markup=False, soft_wrap=True)
     for note in (*done.notes, *_double(found.is_double)):
         console.print(f"[yellow]note:[/] {note}")
 
@@ -128,11 +129,11 @@ def show(compiler: str | None, as_json: bool) -> None:
 
 def described(place: str | None) -> dict[str, Any]:
     """The `compiler` and `installed` of `compiler show`. Raises ToolError where there is none."""
-    from edgeopt.artifact import hash_path
     from edgeopt.compile import CompileOptions
     from edgeopt.compile.attempts import version_of
     from edgeopt.compile.compiler_host import LocalHost, locate
     from edgeopt.compile.compiler_output import says_double
+    from edgeopt.compile.identity import hashes_of
     from edgeopt.compile.installed import installed
 
     found = locate(CompileOptions(compiler=place))
@@ -146,7 +147,7 @@ def described(place: str | None) -> dict[str, Any]:
             "chosen_by": found.origin,
             "kind": found.host.kind,
             "version": version,
-            "sha256": hash_path(local) if local else None,
+            "sha256": hashes_of(local)[-1] if local else None,  # of the program behind a wrapper
             "is_double": found.host.is_stand_in or says_double(said),
         },
         "installed": present.to_json() if present is not None and used else None,
@@ -163,6 +164,7 @@ def remove(as_json: bool) -> None:
     if as_json:
         output.emit("compiler", {"removed": gone.to_json() if gone else None})
     elif gone:
-        output.stdout().print(f"edgetpu_compiler {gone.version} removed: {gone.path}", markup=False)
+        said = f"edgetpu_compiler {gone.version} removed: {gone.path}"
+        output.stdout().print(said, markup=False, soft_wrap=True)
     else:
         output.stdout().print("edgeopt has installed no compiler.")

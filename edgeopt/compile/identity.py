@@ -14,7 +14,7 @@ from pathlib import Path
 from edgeopt.artifact import hash_path
 from edgeopt.compile.contract import CompileOptions
 
-__all__ = ["command", "edgetpu"]
+__all__ = ["command", "edgetpu", "hashes_of"]
 
 
 def edgetpu(options: CompileOptions) -> str:
@@ -30,13 +30,14 @@ def edgetpu(options: CompileOptions) -> str:
         {
             "where": host.name,
             "version": " ".join(host.version().split()),
-            "bytes": _bytes_of(host.path) if isinstance(host, LocalHost) else None,
+            "bytes": hashes_of(host.path) if isinstance(host, LocalHost) else None,
         }
     )
 
 
-def _bytes_of(program: Path) -> list[str]:
-    """Google's wrapper is three lines: the program proper is in the folder beside it."""
+def hashes_of(program: Path) -> list[str]:
+    """Of the file itself and, where that is Google's wrapper of three lines, of the program proper
+    in the folder beside it."""
     path = program.resolve()
     inner = path.parent / "edgetpu_compiler_bin" / path.name
     return [hash_path(file) for file in (path, inner) if file.is_file()]
