@@ -18,6 +18,7 @@ from edgeopt.artifact import Artifact, hash_path
 from edgeopt.compile import CompiledSegment, CompileOptions, CompileResult
 from edgeopt.errors import EdgeoptError, InputError, ModelError, ToolError
 from edgeopt.findings import OpPlacement, Placement
+from edgeopt.pipeline.proving import Proof, proof_notes, prove_files
 from edgeopt.pipeline.session import Session
 from edgeopt.store import Entry, Store, publish
 
@@ -95,6 +96,7 @@ def _record(session: Session, entry: Entry, number: int, source: Artifact, log: 
         session.note(warning)
     folder = entry.path.parent
     publish(folder / found["log"], log)
+    proofs = _prove(session, source, [folder / file["name"] for file in found["files"]])
     made = []
     for file in found["files"]:
         place = _place(session, file["index"], file["of"])
@@ -112,11 +114,24 @@ def _record(session: Session, entry: Entry, number: int, source: Artifact, log: 
             "segments": segments,
             "log": str(log),
             "cached": not entry.fresh,
+            "proofs": [proof.to_json() for proof in proofs],
         },
         placement=_placement(found["placement"]) if found["placement"] else None,
     )
     if found["placement"] is None:
         session.add(placement=session.report.placement)
+
+
+def _prove(session: Session, source: Artifact, files: Sequence[Path]) -> list[Proof]:
+    """Each file held against the model that was compiled, before anyone can pick it up."""
+    try:
+        proofs = prove_files(source.path, files, session.target.profile)
+    except ToolError:
+        shutil.rmtree(files[0].parent, ignore_errors=True)  # or the cache would give it out again
+        raise
+    for note in proof_notes(proofs):
+        session.note(note)
+    return proofs
 
 
 def _place(session: Session, index: int | None, of: int) -> Path:

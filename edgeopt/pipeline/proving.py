@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+from edgeopt.errors import ModelError, ToolError
 from edgeopt.facts import ModelFacts
 from edgeopt.findings import Placement
-from edgeopt.model.edgetpu_payload import Partition
+from edgeopt.model.edgetpu_payload import Partition, is_compiled
+from edgeopt.model.read import structure
 from edgeopt.profile import HardwareProfile
 from edgeopt.verify.mapping import Comparison, Mapping, compare, prove
 
-__all__ = ["Proof", "compiled_json", "prove_compiled"]
+__all__ = ["Proof", "compiled_json", "proof_notes", "prove_compiled", "prove_files"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +46,46 @@ def prove_compiled(
     return Proof(
         mapping=mapping, comparison=compare(mapping, predicted, source), predicted=predicted
     )
+
+
+def prove_files(source: Path, files: Sequence[Path], profile: HardwareProfile) -> list[Proof]:
+    """The proof of each file that the Edge TPU compiler made of `source`, before it is published;
+    empty for other compilers' files. Segments are held against each other too.
+
+    Raises ToolError where a file does not belong to the source, or segments leave something out.
+    """
+    made = [facts for facts in map(structure, files) if is_compiled(facts)]
+    if not made:
+        return []
+    original = structure(source)
+    try:
+        proofs = [prove_compiled(facts, original, profile) for facts in made]
+    except ModelError as error:
+        raise ToolError(
+            f"The compiler's file is not the model that it was given. {error.message}",
+            "Do not use it. Compile again; the compiler's log may tell more.",
+        ) from error
+    held = set().union(*(proof.mapping.places() for proof in proofs))
+    missing = set().union(*(proof.mapping.elsewhere_ops for proof in proofs)) - held
+    if missing:
+        first = original.subgraphs[0].operators[min(missing)]
+        raise ToolError(
+            f"{len(missing)} operations are in none of the compiler's files, {first.where} first.",
+            "Do not use them. Compile again; the compiler's log may tell more.",
+        )
+    return proofs
+
+
+def proof_notes(proofs: Sequence[Proof]) -> Iterator[str]:
+    """What a reader of the report must know: where a proof or a prediction failed."""
+    where = "`edgeopt inspect COMPILED --source MODEL` shows each."
+    for proof in proofs:
+        if not proof.mapping.proven:
+            yield f"The mapping is not proven: {proof.mapping.problems[0]}. {where}"
+        if wrong := proof.comparison.disagreements:
+            doubt = sum(not d.certain for d in wrong)
+            uncertain = f" ({doubt} of them were uncertain)" if doubt else ""
+            yield f"{len(wrong)} operations are not where they were predicted{uncertain}. {where}"
 
 
 def compiled_json(partitions: tuple[Partition, ...]) -> dict[str, Any] | None:

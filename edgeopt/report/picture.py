@@ -184,8 +184,8 @@ def _edges(nodes: list[_Node], edges: list[tuple[int, int, Tensor]], plan: Layou
     plain, marked, labels = [], [], []
     told: set[tuple[int, str]] = set()
     for (start, end, tensor), bends in zip(edges, plan.lines, strict=True):
-        points = [_middle(plan.nodes[start], _TALL), *(_middle(p, None) for p in bends)]
-        points.append(_middle(plan.nodes[end], 0))
+        passed = [_at(bend, down) for bend in bends for down in (0, _TALL)]  # beside the boxes
+        points = [_at(plan.nodes[start], _TALL), *passed, _at(plan.nodes[end], 0)]
         path = _curve(points)
         if not _crosses(nodes[start], nodes[end]):
             plain.append(f'<path d="{path}"/>')
@@ -215,9 +215,9 @@ def _bytes_label(x: float, y: float, size: str) -> str:
     )
 
 
-def _middle(place: tuple[float, int], down: int | None) -> tuple[float, float]:
-    x = _SIDE + place[0] * (_BOX + _GAP) + _BOX / 2
-    return x, _HEAD + place[1] * _ROW + (_TALL / 2 if down is None else down)
+def _at(place: tuple[float, int], down: int) -> tuple[float, float]:
+    """The middle of a box, `down` pixels below its top."""
+    return _SIDE + place[0] * (_BOX + _GAP) + _BOX / 2, _HEAD + place[1] * _ROW + down
 
 
 def _curve(points: list[tuple[float, float]]) -> str:
