@@ -42,6 +42,7 @@ RULES: Mapping[str, Mapping[str, str]] = {
     "max_scale": {"limit": "number", "refused_from": "number?"},
     "min_scale": {"limit": "number"},
     "max_reduced": {"limit": "int", "refused_from": "int?"},
+    "documented_runtime": {"runtime": "int"},
     "spatial_axes": {},
     "spatial_padding": {},
     "constant_input_zero": {},

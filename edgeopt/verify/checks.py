@@ -226,6 +226,12 @@ def _max_scale(op: Operator, graph: Graph, p: Mapping[str, Any]) -> str | None:
     return f"a scale of {scale:.4g}" if scale >= p.get("refused_from", p["limit"] + 1e-6) else ""
 
 
+@_rule("documented_runtime", "device runtime {runtime}", "Ask for a newer device runtime.")
+def _documented_runtime(op: Operator, graph: Graph, p: Mapping[str, Any]) -> str | None:
+    """The profile says with `until_runtime` for which ones it asks."""
+    return f"documented for device runtimes from {p['runtime']} on"
+
+
 @_rule("min_scale", "a scale of {limit} or more", "Use a pooling layer to make it smaller.")
 def _min_scale(op: Operator, graph: Graph, p: Mapping[str, Any]) -> str | None:
     source, result = known_shape(_at(op, 0)), known_shape(_out(op))

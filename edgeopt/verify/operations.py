@@ -140,7 +140,7 @@ class _Checks:
             return Judgement(supported=False, checked=self.checked, **told)
         between = "" if found else uncertain(check, self.op, self.graph)
         if check.stage == "not_known" and found:
-            self._doubt(check, f"{found}, which the compiler has not been seen to take")
+            self._doubt(check, f"{found}; what the compiler does with it has not been seen")
         elif found:
             kept = self.fatal if check.stage == "graph_build" else self.advice
             kept.append(_violation(self.op, check, found))

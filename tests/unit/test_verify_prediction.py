@@ -61,6 +61,15 @@ def test_the_operations_left_in_each_compiled_file_are_the_ones_predicted(
         assert (counted, left) == (Counter(pair["source_op_counts"]), Counter(pair["cpu_ops"]))
 
 
+def test_what_was_compiled_for_a_device_runtime_is_predicted_for_it(
+    shared: Path, tpu: HardwareProfile
+) -> None:
+    for pair in json.loads((shared / "edgetpu/pairs.json").read_text()):
+        for_it = tpu.at_runtime(pair["edgetpu_custom_ops"][0]["min_runtime_version"])
+        found = predict(structure(shared / "edgetpu/models" / pair["source"]), for_it)
+        assert found is not None and found.ops_mapped == pair["mapped"]
+
+
 def test_every_operation_on_the_cpu_has_a_cause_and_a_phrase_of_the_compiler(
     shared: Path, tpu: HardwareProfile
 ) -> None:
@@ -298,14 +307,18 @@ def test_behind_the_partition_it_is_certain_where_it_runs_but_not_why(
 def test_an_older_device_runtime_takes_less(tpu: HardwareProfile) -> None:
     older = tpu.at_runtime(12)
     assert _mean(tpu, (1, 8, 8, 4), 3).placement == "edgetpu"
-    assert _mean(older, (1, 8, 8, 4), 1, 2).placement == "edgetpu"
-    assert _mean(older, (1, 8, 8, 4), 3).cause == "runtime"
+    assert _mean(older, (1, 8, 8, 4), 1, 2).certain
+    across = _mean(older, (1, 8, 8, 4), 3)
+    assert (across.cause, across.certain) == ("runtime", False)
     net = Net()
     padding = net.integers(0, 0, 0, 0, 0, 0, 0, 2)
     inputs = net.input(), replace(padding, shape=(4, 2))
     assert _one(older, "PAD", *inputs, net=net, version=2).cause == "runtime"
-    assert _one(older, "EXPAND_DIMS", net.input(), net=net).cause == "runtime"
-    assert _one(tpu, "EXPAND_DIMS", net.input(), net=net).cause != "runtime"
+    documented = _one(older, "EXPAND_DIMS", net.input(), net=net)
+    assert (documented.cause, documented.certain) == ("runtime", False)
+    assert _one(tpu, "EXPAND_DIMS", net.input(), net=net).certain
+    turned = _one(older, "TRANSPOSE", net.input(), net.integers(0, 2, 1, 3), net=net, version=2)
+    assert (turned.placement, turned.phrase) == ("cpu", "Operation not supported")
 
 
 def test_nothing_of_an_int8_model_is_mapped_for_runtime_11(tpu: HardwareProfile) -> None:
