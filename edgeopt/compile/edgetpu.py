@@ -126,7 +126,7 @@ def _proved(
 ) -> list[CompileResult]:
     """Each file against the model it was made from, with `path` still in the private folder."""
     count = segments_of(options)
-    blocks = blocks_of(run.output, target_names(run.models, count))
+    blocks = blocks_of(run.output, target_names(run.models, count), run.models)
     compiled = [_readable_result(path) for path in run.files]
     if count > 1:
         return [_pipeline(run, models[0], compiled, blocks, options)]

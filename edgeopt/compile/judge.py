@@ -139,16 +139,22 @@ def _stem(block: ModelBlock) -> str:
     return f"{PurePath(block.input or '').stem}_edgetpu"
 
 
-def blocks_of(output: CompilerOutput, targets: Sequence[str]) -> tuple[ModelBlock, ...]:
+def blocks_of(
+    output: CompilerOutput, targets: Sequence[str], models: Sequence[Path]
+) -> tuple[ModelBlock, ...]:
     """What was printed of each target, tied by the names in the text; empty where nothing was.
 
-    Raises ToolError when the text speaks of another file, or twice of one.
+    Raises ToolError when the text of several speaks of another file, or twice of one. (What it
+    says of the whole model, before its segments, is not needed.)
     """
-    if len(targets) == 1:
-        return (output.blocks[0] if output.blocks else ModelBlock(),)
+    if len(targets) == 1:  # a search for a smaller delegate may print one for each attempt
+        return (output.blocks[-1] if output.blocks else ModelBlock(),)
+    whole = {f"{model.stem}_edgetpu.tflite" for model in models}.difference(targets)
     found: dict[str, ModelBlock] = {}
     for block in output.blocks:
         name = f"{_stem(block)}.tflite"
+        if name in whole:
+            continue
         if name not in targets or name in found:
             raise ToolError(
                 f"The Edge TPU compiler printed something of {name}, which "

@@ -66,7 +66,8 @@ def test_segments_are_files_of_their_own_that_cover_the_model(
     play: Play, source: Path, tmp_path: Path
 ) -> None:
     pieces = split(tmp_path, compiled(chain(0, 2)), compiled(chain(2, 5)), compiled(chain(5, 6)))
-    play(segments=pieces, stdout=said(2, 3, 1), record=str(tmp_path / "seen.json"))
+    text = block("model", 6) + said(2, 3, 1)  # the whole model, then its segments
+    play(segments=pieces, stdout=text, record=str(tmp_path / "seen.json"))
     found = segmented(source, tmp_path / "out", 3)
     assert [s.path.name for s in found.segments] == [
         f"chain_segment_{i}_of_3_edgetpu.tflite" for i in range(3)
