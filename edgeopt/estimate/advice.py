@@ -16,7 +16,7 @@ __all__ = ["advice_of"]
 
 _MOST_SEGMENTS = 8
 _DOMINATES = 0.25  # of the time
-_PAYS = 0.9  # a way that takes more than this of the time now is not worth a suggestion
+_PAYS = 0.9  # what is not faster than before by this factor is not worth a suggestion
 
 
 def advice_of(
@@ -75,7 +75,7 @@ def _streaming(
 def _segments(
     mapped: Mapped, latency: Latency, latency_of: Callable[[Features], Latency]
 ) -> Advice | None:
-    """The smallest pipeline whose segments are all cached, and the ones before it."""
+    """Pipelines that are each faster than the one before, up to one that is all cached."""
     if not latency.terms_ms["streaming"] or mapped.rest:
         return None
     choices = [_choice("1 device", latency)]
@@ -83,12 +83,14 @@ def _segments(
         segments = cut(mapped, count)
         if segments is None:
             break
-        choices.append(_pipeline(segments, latency_of))
+        found = _pipeline(segments, latency_of)
+        if (found.per_second or 0) * _PAYS > (choices[-1].per_second or 0):
+            choices.append(found)
         if not any(s.streamed for s in segments):
             break
-    best = max(choices[1:], key=lambda c: c.per_second or 0, default=None)
-    if best is None or (best.per_second or 0) * _PAYS < (choices[0].per_second or 0):
+    if len(choices) == 1:
         return None
+    best = choices[-1]
     return Advice(
         kind="segments",
         text=f"{best.name.capitalize()} (--num-segments {best.name.split()[0]}) keep more of the "

@@ -19,6 +19,8 @@ from edgeopt.profile import HardwareProfile
 
 __all__ = ["Advice", "Choice", "Estimate", "EstimateOptions", "Estimator", "Latency", "Memory"]
 
+_DIGITS = 4  # of milliseconds in JSON
+
 
 @dataclass(frozen=True, kw_only=True)
 class EstimateOptions:
@@ -89,12 +91,12 @@ class Latency:
 
     def to_json(self) -> dict[str, Any]:
         return {
-            "value": self.value_ms,
-            "low": self.low_ms,
-            "high": self.high_ms,
+            "value": round(self.value_ms, _DIGITS),
+            "low": round(self.low_ms, _DIGITS),
+            "high": round(self.high_ms, _DIGITS),
             "coverage": self.coverage,
             "host": self.host,
-            "terms": dict(self.terms_ms),
+            "terms": {name: round(ms, _DIGITS) for name, ms in self.terms_ms.items()},
             "bound": self.bound,
             "reason": self.reason,
             "extrapolated": list(self.extrapolated),
@@ -118,8 +120,12 @@ class Choice:
     def to_json(self) -> dict[str, Any]:
         return {
             "name": self.name,
-            "latency_ms": {"value": self.latency_ms, "low": self.low_ms, "high": self.high_ms},
-            "per_second": self.per_second,
+            "latency_ms": {
+                "value": round(self.latency_ms, _DIGITS),
+                "low": round(self.low_ms, _DIGITS),
+                "high": round(self.high_ms, _DIGITS),
+            },
+            "per_second": None if self.per_second is None else round(self.per_second, _DIGITS),
             "detail": self.detail,
         }
 

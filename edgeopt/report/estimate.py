@@ -77,12 +77,12 @@ def advice_view(estimate: Mapping[str, Any] | None) -> list[RenderableType]:
 
 def _choices(choices: list[Mapping[str, Any]]) -> Table:
     table = Table(box=None, padding=(0, 2, 0, 2), header_style="bold")
-    table.add_column("choice")
-    table.add_column("inference", justify="right")
-    table.add_column("between", justify="right")
+    table.add_column("choice", overflow="fold")
+    table.add_column("inference", justify="right", no_wrap=True)
+    table.add_column("between", justify="right", no_wrap=True)
     streams = any(choice["per_second"] for choice in choices)
     if streams:
-        table.add_column("a second", justify="right")
+        table.add_column("a second", justify="right", no_wrap=True)
     table.add_column("", style="dim")
     for choice in choices:
         latency = choice["latency_ms"]

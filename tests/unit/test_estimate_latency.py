@@ -120,7 +120,8 @@ def test_streaming_is_told_with_the_time_that_caching_would_take() -> None:
 def test_segments_keep_each_part_cached_and_raise_the_throughput() -> None:
     found = estimated(dense(2048))
     one, *more = advice(found, "segments").choices
-    assert [c.name for c in more] == ["2 devices", "3 devices", "4 devices"][: len(more)]
+    a_second = [c.per_second or 0 for c in (one, *more)]
+    assert a_second == sorted(a_second)  # ways that gain nothing are not offered
     assert (more[-1].per_second or 0) > 5 * (one.per_second or 0)
     assert more[-1].latency_ms < one.latency_ms
     assert "streamed" not in more[-1].detail
