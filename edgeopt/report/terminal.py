@@ -21,6 +21,7 @@ from edgeopt.report.placement import cpu_table, placement_line
 from edgeopt.report.preservation import preservation_line
 from edgeopt.report.quality import worst_layers
 from edgeopt.report.report import Report
+from edgeopt.report.segments import segments_view
 from edgeopt.report.training import training_lines
 from edgeopt.report.units import bytes_text, count_text, duration_text, percent_text
 
@@ -77,7 +78,7 @@ def deploy_summary(report: Report) -> RenderableType:
         grid.add_row("parity", _parity_line(report))
     parts: list[RenderableType] = [grid]
     if len(report.artifacts) > 1:
-        parts += ["", _artifacts(report), *_files(report)]
+        parts += ["", _artifacts(report), *_files(report), *segments_view(report.compilation)]
     if report.measurement:
         parts += ["", _measurement(report.measurement)]
     if report.candidates:

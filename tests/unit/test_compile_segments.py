@@ -5,6 +5,7 @@ The compiler is a double of ours that hands over compiled doubles; nothing of th
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import pytest
 from relu_chain import ENDED, SUCCESS, block, chain, compiled, script, written
+from rich.console import Console
 
 from edgeopt import pipeline
 from edgeopt.compile import CompileOptions, CompileResult
@@ -20,6 +22,7 @@ from edgeopt.errors import EdgeoptError, InputError, ModelError, ToolError
 from edgeopt.job import Job
 from edgeopt.model import read
 from edgeopt.progress import Silent
+from edgeopt.report.terminal import deploy_summary
 from edgeopt.store import Store
 
 DOUBLE = Path(__file__).parents[1] / "tools" / "edgetpu_compiler_double"
@@ -150,6 +153,9 @@ def test_the_flow_publishes_every_segment_as_an_artifact(
     ]
     assert [s["path"] for s in report["compilation"]["segments"]] == [a["path"] for a in made]
     assert report["placement"]["ops_mapped"] == 6
+    shown = Console(width=80, record=True, file=io.StringIO())
+    shown.print(deploy_summary(pipeline.compile_model(job, store, Silent())))
+    assert "t3 of segment 0" in shown.export_text()
     (entry,) = (store.root / name for name in store.root.iterdir())
     play(stderr="not again", exit_code=1)
     again = pipeline.compile_model(job, store, Silent()).to_json()
