@@ -11,8 +11,9 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.facts import Operator, Subgraph
-from edgeopt.model.packing import operator_code, pack, unpack
-from edgeopt.model.schema import TENSOR_TYPES
+from edgeopt.model.layer_names import layer_names
+from edgeopt.model.packing import add_buffer, operator_code, pack, unpack
+from edgeopt.model.schema import BUILTIN_OPERATORS, TENSOR_TYPES
 from edgeopt.model.tflite import parse
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ __all__ = ["GraphEdit", "dead_operators", "drop_dead", "unread_bytes"]
 _KEPT = """
     ASSIGN_VARIABLE CALL CALL_ONCE HASHTABLE HASHTABLE_IMPORT IF READ_VARIABLE STABLEHLO_CASE
     STABLEHLO_WHILE VAR_HANDLE WHILE
-""".split()
+"""
 
 
 class GraphEdit:
@@ -36,6 +37,7 @@ class GraphEdit:
         self.graph = self.model.subgraphs[0]
         self.operators: list[Any] = list(self.graph.operators or [])
         self._new: dict[int, list[Any]] = {}
+        self._layers: Sequence[str | None] | None = None
 
     def tensor(
         self,
@@ -98,6 +100,13 @@ class GraphEdit:
                 setattr(made.builtinOptions, name, value)
         return made
 
+    def named(self, op: Operator) -> str:
+        """An operation as a person finds it: `"block_1" (CONV_2D #3)`, by its layer's name."""
+        if self._layers is None:
+            self._layers = layer_names(self.facts)
+        layer = self._layers[op.index]
+        return f'"{layer}" ({op.op} #{op.index})' if layer else f"{op.op} #{op.index}"
+
     def replace(self, op: Operator, made: Sequence[Any]) -> None:
         """Put these operations in the place of `op`; none drops it."""
         self._new[op.index] = list(made)
@@ -128,8 +137,6 @@ class GraphEdit:
         return pack(self.model)
 
     def _buffer(self, data: bytes | None) -> int:
-        from edgeopt.model.packing import add_buffer
-
         index = add_buffer(self.model)
         self.model.buffers[index].data = data
         return index
@@ -142,9 +149,7 @@ def dead_operators(model: Any) -> list[int]:
     for signature in model.signatureDefs or []:
         if signature.subgraphIndex == 0:
             wanted |= {int(entry.tensorIndex) for entry in signature.outputs or []}
-    from edgeopt.model.schema import BUILTIN_OPERATORS
-
-    kept = {BUILTIN_OPERATORS.index(name) for name in _KEPT}
+    kept = {BUILTIN_OPERATORS.index(name) for name in _KEPT.split()}
     dead: list[int] = []
     operators = graph.operators or []
     for index in range(len(operators) - 1, -1, -1):

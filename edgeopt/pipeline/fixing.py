@@ -21,6 +21,7 @@ from edgeopt.repair import (
     Part,
     Prover,
     Standing,
+    Step,
     apply,
     around,
     at_tensors,
@@ -66,6 +67,8 @@ def fix(request: Request, progress: Progress) -> Fixed:
             progress.stage("Cutting, and proving the chain")
             _split(data, request, prover, fixed)
         fixed.complete = _complete(fixed)
+        if waiting := _waiting(fixed):
+            fixed.notes.append(waiting)
         if not request.dry_run:
             publish_fixed(data, request, folder, fixed)
     _refuse_incomplete(request, fixed)
@@ -269,6 +272,23 @@ def _role(profile: HardwareProfile) -> str:
     return "tpu" if profile.partition.place == "edgetpu" else profile.partition.place
 
 
+def _waiting(fixed: Fixed) -> str:
+    """What the word --own-kernels would let through; "" where nothing waits for it."""
+    own = [step.name for step in fixed.steps if not step.applied and _only_xnnpack(step)]
+    if not own:
+        return ""
+    names = ", ".join(dict.fromkeys(name.replace("_", " ") for name in own))
+    return (
+        f"edgeopt fix --own-kernels makes these repairs too: {names}. TensorFlow Lite's own "
+        "kernels give the same outputs to the bit; XNNPACK, LiteRT's default on a CPU, rounds some "
+        "values otherwise before and after."
+    )
+
+
+def _only_xnnpack(step: Step) -> bool:
+    return "--own-kernels" in step.reason
+
+
 def _complete(fixed: Fixed) -> bool:
     """Whether what is for the accelerator breaks no rule."""
     if fixed.cuts:
@@ -293,7 +313,7 @@ def _refuse_incomplete(request: Request, fixed: Fixed) -> None:
     raise ModelError(
         f"{request.model.name} still breaks {count} rule{'s' * (count > 1)} of "
         f"{fixed.target.profile.name} that edgeopt fix cannot repair; {what}.",
-        broken[0].hint if broken else "",
+        _waiting(fixed) or (broken[0].hint if broken else ""),
         details={"lines": [str(v) for v in broken]},
         reached=fixed,
     )

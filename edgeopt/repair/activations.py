@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from edgeopt.facts import Operator
 from edgeopt.model.edit_graph import GraphEdit
-from edgeopt.repair.repair import Need, Repaired, named
+from edgeopt.repair.repair import Need, Repaired
 
 __all__ = ["leaky_to_prelu", "suits_prelu"]
 
@@ -36,7 +36,7 @@ def leaky_to_prelu(data: bytes, need: Need) -> Repaired | None:
         )
         made = edit.operator("PRELU", 1, [first.index, constant], [result.index])
         edit.replace(op, [made])
-        changes.append(f"{named(op)}: a PRELU with alpha {alpha:.6g} for each channel.")
+        changes.append(f"{edit.named(op)}: a PRELU with alpha {alpha:.6g} for each channel.")
         touched.append(op.index)
     if not changes:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -16,13 +16,14 @@ from edgeopt.repair.edges import integer_edges
 from edgeopt.repair.moves import rewrite_moves
 from edgeopt.repair.proof import Proof, Prover
 from edgeopt.repair.repair import Need, Repair, Repaired
-from edgeopt.repair.static import fix_batch, fold_shapes
+from edgeopt.repair.split import alone
+from edgeopt.repair.static import computed_shapes, fix_batch, fold_shapes
 from edgeopt.repair.versions import lower_versions
 
 __all__ = ["REPAIRS", "Standing", "Step", "apply"]
 
 _PASSES = 4  # one repair may make room for another; what is left then is not going to change
-_SINGLY = 12  # operations tried one by one when they cannot be repaired together
+_BY_OPERATION = ("lower_versions", "dense", "leaky_relu", "moves")
 _ALWAYS = ("inline_buffers", "fixed_batch", "integer_io", "dead_parts")  # asked for, or harmless
 
 
@@ -104,7 +105,9 @@ def apply(
             data = _try(name, data, judge, prover, steps)
         if data is before:
             break
-    return data, list(steps.values())
+    done = {step.name for step in steps.values() if step.applied}
+    told = [s for s in steps.values() if s.applied or s.changes or s.name not in done]
+    return data, told
 
 
 def _try(
@@ -122,42 +125,54 @@ def _try(
         return data
     if made is None or (name, made.changes) in steps:
         return data
+    bad = _differing(name, data, need, made, prover)
+    for reason, operators in bad.items():
+        changes = tuple(c for c, i in zip(made.changes, made.operators, strict=False)
+                        if i in operators)  # fmt: skip
+        steps[name, changes] = Step(name=name, applied=False, changes=changes, reason=reason)
+    if bad:
+        good = frozenset(made.operators) - frozenset(i for some in bad.values() for i in some)
+        found = _make(name, data, replace(need, only=good), prover) if good else None
+        if found is None or (name, found.changes) in steps:
+            return data
+        made = found
     step = _judged(name, made, standing, judge, prover)
-    if not step.applied and len(made.operators) > 1:
-        good = list(_singly(name, data, need, made, standing, judge, prover))
-        if good:
-            steps[name, made.changes] = step
-            made = _make(name, data, replace(need, only=frozenset(good)), prover) or made
-            step = _judged(name, made, standing, judge, prover)
     steps[name, made.changes] = step
     return made.data if step.applied else data
+
+
+def _differing(
+    name: str, data: bytes, need: Need, made: Repaired, prover: Prover
+) -> dict[str, list[int]]:
+    """The operations whose rewriting, alone, gives another output, by the reason.
+
+    A whole model hides a difference of one step; the operation by itself, fed with every value of
+    its input type, does not.
+    """
+    bad: dict[str, list[int]] = {}
+    for index in made.operators if name in _BY_OPERATION else ():
+        one = alone(data, index)
+        cause = need.refused.get(index, "")
+        single = _make(name, one, replace(need, refused={0: cause}, only=None), prover)
+        if single is None:
+            continue
+        try:
+            proof = prover.same_as(one, single.data)
+        except ModelError as error:
+            bad.setdefault(error.message, []).append(index)
+            continue
+        if not proof.identical:
+            bad.setdefault(_refused(proof, detailed=False), []).append(index)
+    return bad
 
 
 def _make(name: str, data: bytes, need: Need, prover: Prover) -> Repaired | None:
     repair = REPAIRS[name]
     if repair is not None:
         return repair(data, need)
-    from edgeopt.repair.static import computed_shapes
-
     if not need.profile.static_shapes or not computed_shapes(parse(data).subgraphs[0]):
         return None
     return fold_shapes(data, need, prover.observe(data))
-
-
-def _singly(
-    name: str,
-    data: bytes,
-    need: Need,
-    made: Repaired,
-    standing: Standing,
-    judge: Callable[[bytes], tuple[Need, Standing]],
-    prover: Prover,
-) -> Iterator[int]:
-    """Those of a repair's operations that can be repaired alone."""
-    for index in made.operators[:_SINGLY]:
-        one = _make(name, data, replace(need, only=frozenset([index])), prover)
-        if one is not None and _judged(name, one, standing, judge, prover).applied:
-            yield index
 
 
 def _judged(
@@ -190,12 +205,13 @@ def _judged(
     )
 
 
-def _refused(proof: Proof) -> str:
+def _refused(proof: Proof, *, detailed: bool = True) -> str:
     """Why an output that changed keeps a repair away."""
     failed = next((k for k in proof.kernels if not k["identical"]), None)
     if failed is not None and failed["kernels"] == "xnnpack":
+        where = f" ({proof.reason})" if detailed else ""
         return (
-            "equal to the bit with TensorFlow Lite's own kernels, which define the operation, but "
-            f"XNNPACK rounds otherwise ({proof.reason}); --own-kernels is content with the former"
+            "with TensorFlow Lite's own kernels, which define the operation, the outputs are equal "
+            f"to the bit, but XNNPACK rounds otherwise{where}; --own-kernels is content with that"
         )
     return f"its outputs are not the same: {proof.reason}"

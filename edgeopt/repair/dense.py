@@ -12,7 +12,7 @@ from typing import Any
 
 from edgeopt.facts import Operator, Tensor
 from edgeopt.model.edit_graph import GraphEdit
-from edgeopt.repair.repair import Need, Repaired, named
+from edgeopt.repair.repair import Need, Repaired
 
 __all__ = ["reshape", "suits_dense", "wrap_dense"]
 
@@ -26,7 +26,7 @@ def wrap_dense(data: bytes, need: Need) -> Repaired | None:
             continue
         how = _rewrite(edit, op)
         if how:
-            changes.append(f"{named(op)}: {how}.")
+            changes.append(f"{edit.named(op)}: {how}.")
             touched.append(op.index)
     if not changes:
         return None
@@ -35,7 +35,7 @@ def wrap_dense(data: bytes, need: Need) -> Repaired | None:
 
 def suits_dense(op: Operator) -> bool:
     """8-bit data and dense constant weights, shapes known, symmetric where a convolution asks."""
-    first, weights = op.inputs[0], op.inputs[1] if len(op.inputs) > 1 else None
+    first, weights = op.inputs[:2] if len(op.inputs) > 1 else (None, None)
     if first is None or weights is None or not weights.constant or weights.sparse:
         return False
     if first.dtype not in ("int8", "uint8") or weights.dtype != first.dtype or not op.outputs:

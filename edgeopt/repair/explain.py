@@ -18,7 +18,6 @@ from edgeopt.repair.activations import suits_prelu
 from edgeopt.repair.dense import suits_dense
 from edgeopt.repair.figures import figures
 from edgeopt.repair.moves import suits_moves
-from edgeopt.repair.repair import named
 from edgeopt.repair.split import needed_by
 from edgeopt.repair.static import computed_shapes
 from edgeopt.repair.versions import minimal_version
@@ -115,17 +114,23 @@ def explain(
     operators = tuple(facts.operators())
     by_position = list(zip(operators, placement.ops, strict=False))
     main = facts.subgraphs[0]
-    shapes = {op.index for op in computed_shapes(main)}
     placed_main = [p for op, p in by_position if op.subgraph == 0]
     on_cpu = {p.index for p in placed_main if p.placement == "cpu"}
     refused = {i for i in on_cpu if placed_main[i].cause not in _CONSEQUENCES}
     before = needed_by(main, {p.index for p in placed_main} - on_cpu)
-    blockers = _blockers(main.operators, refused - before)
+    around = _Around(
+        profile=profile,
+        gains=gains,
+        main=main,
+        shapes=frozenset(op.index for op in computed_shapes(main)),
+        blockers=_blockers(main.operators, refused - before),
+        names={p.index: p.layer for p in placed_main},
+    )
     found = []
     for op, placed in by_position:
         if not _told(placed, profile):
             continue
-        found.append(_explanation(op, placed, profile, gains, blockers, main, shapes))
+        found.append(_explanation(op, placed, around))
     return tuple(found)
 
 
@@ -139,26 +144,33 @@ def _told(placed: OpPlacement, profile: HardwareProfile) -> bool:
     return placed.placement == "cpu" or doubted
 
 
-def _explanation(
-    op: Operator,
-    placed: OpPlacement,
-    profile: HardwareProfile,
-    gains: Mapping[int, int | None],
-    blockers: Mapping[int, tuple[int, ...]],
-    main: Subgraph,
-    shapes: set[int],
-) -> Explanation:
+@dataclass(frozen=True, kw_only=True)
+class _Around:
+    """What an explanation needs to know of the rest of the model, by operation of `main`."""
+
+    profile: HardwareProfile
+    gains: Mapping[int, int | None]
+    main: Subgraph
+    shapes: frozenset[int]
+    blockers: Mapping[int, tuple[int, ...]]
+    names: Mapping[int, str | None]
+
+
+def _explanation(op: Operator, placed: OpPlacement, around: _Around) -> Explanation:
+    main, profile, gains = around.main, around.profile, around.gains
     cause = placed.cause or "unknown"
     texts = catalogue()
     entry = texts.get((cause, op.op)) or texts.get((cause, "")) or texts["unknown", ""]
-    waits = blockers.get(op.index, ()) if cause == "outside_partition" else ()
+    waits = around.blockers.get(op.index, ()) if cause == "outside_partition" else ()
     values = {**figures(op, profile, cause), "layer": placed.layer or "?"}
     values |= {"reason": _sentence(placed.reason), "hint": placed.hint or "Nothing is known."}
-    values |= _waiting(waits, main.operators, gains)
+    values |= _waiting(waits, around)
     kind = entry.kind
-    if op.subgraph == 0 and (op.index in shapes or _suits(op, cause, main, profile)):
-        entry = texts.get(("rewritten", op.op), entry)
-        kind = "automatic"
+    refused = placed.placement == "cpu" and op.subgraph == 0 and cause not in _CONSEQUENCES
+    if refused and op.index in around.shapes:
+        entry, kind = texts["computed_shape", ""], "automatic"
+    elif refused and _suits(op, cause, main, profile):
+        entry, kind = texts.get(("rewritten", op.op), entry), "automatic"
     elif kind == "automatic":
         kind = "source"
     known = _Filled(values)
@@ -186,16 +198,15 @@ def _sentence(text: str) -> str:
     return text if text.startswith("edgeopt ") else text[:1].upper() + text[1:]
 
 
-def _waiting(
-    waits: Sequence[int], main: Sequence[Operator], gains: Mapping[int, int | None]
-) -> dict[str, str]:
+def _waiting(waits: Sequence[int], around: _Around) -> dict[str, str]:
     """What an operation outside the partition waits for, in words."""
     if not waits:
         return {"blocker": "another part", "blocker_short": "what divides the graph",
                 "would_win": "then this may follow"}  # fmt: skip
-    first = main[waits[0]]
+    first, names = around.main.operators[waits[0]], around.names
+    layer = f" ({names[first.index]})" if names.get(first.index) else ""
     more = f" and {len(waits) - 1} more" if len(waits) > 1 else ""
-    gain = gains.get(waits[0])
+    gain = around.gains.get(waits[0])
     if gain is None:
         won = "then this may follow"
     elif gain > 0:
@@ -203,7 +214,7 @@ def _waiting(
     else:
         won = "by itself it wins nothing, since others are in the way too"
     return {
-        "blocker": f"{named(first)}{more}, on the CPU",
+        "blocker": f"{first.op} #{first.index}{layer}{more}, on the CPU",
         "blocker_short": f"{first.op} #{first.index}{more}",
         "would_win": won,
     }
@@ -241,6 +252,9 @@ def _suits(op: Operator, cause: str, main: Subgraph, profile: HardwareProfile) -
         rule = profile.operations.get(op.op)
         limit = rule.max_version if rule else None
         return least is not None and limit is not None and least <= limit
+    if cause == "dynamic":
+        made = {t.index for other in computed_shapes(main) for t in other.outputs}
+        return any(t is not None and t.index in made for t in op.inputs)
     if op.op in ("QUANTIZE", "DEQUANTIZE"):
         return _at_edge(op, main)
     if op.op == "LEAKY_RELU":

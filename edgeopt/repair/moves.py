@@ -10,7 +10,7 @@ from typing import Any
 from edgeopt.facts import Operator, Tensor
 from edgeopt.model.edit_graph import GraphEdit
 from edgeopt.repair.dense import reshape
-from edgeopt.repair.repair import Need, Repaired, named
+from edgeopt.repair.repair import Need, Repaired
 
 __all__ = ["rewrite_moves", "suits_moves"]
 
@@ -33,7 +33,7 @@ def rewrite_moves(data: bytes, need: Need) -> Repaired | None:
         if found is not None:
             how, made = found
             edit.replace(op, made)
-            changes.append(f"{named(op)}: {how}.")
+            changes.append(f"{edit.named(op)}: {how}.")
             touched.append(op.index)
     if not changes:
         return None

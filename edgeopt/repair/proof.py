@@ -154,13 +154,16 @@ class Prover:
         inputs, outputs = _edges(candidate)
         if (inputs, outputs) != self._edges:
             return Proof(identical=False, samples=0, reason="inputs or outputs were lost")
-        part = {
-            "path": str(path),
-            "inputs": list(range(inputs)),
-            "outputs": list(range(inputs, inputs + outputs)),
-        }
-        wires = {"inputs": part["inputs"], "outputs": part["outputs"], "parts": [part]}
-        return self._compare(wires)
+        return self._compare(_one_file(path, inputs, outputs))
+
+    def same_as(self, data: bytes, made: bytes) -> Proof:
+        """Hold `made` against another file than the original, such as a part of it."""
+        path, other = self._write("single.tflite", data), self._write("repaired.tflite", made)
+        inputs, outputs = _edges(data)
+        if _edges(made) != (inputs, outputs):
+            return Proof(identical=False, samples=0, reason="inputs or outputs were lost")
+        wires = _one_file(other, inputs, outputs)
+        return self._compare(wires, original=path, given=())
 
     def chain(self, parts: Sequence[Part], whole: bytes) -> Proof:
         """Hold files that run one after the other against the original; `whole` was cut to them."""
@@ -212,17 +215,23 @@ class Prover:
         operators = parse(part.data).subgraphs[0].operators
         return any(op.custom and op.op not in _REGISTERED for op in operators)
 
-    def _compare(self, chain: Mapping[str, Any]) -> Proof:
+    def _compare(
+        self,
+        chain: Mapping[str, Any],
+        *,
+        original: Path | None = None,
+        given: Sequence[NDArray[Any]] | None = None,
+    ) -> Proof:
         answer = self._ask(
             {
                 "action": "compare",
-                "original": str(self._original),
+                "original": str(original or self._original),
                 "chain": chain,
                 "kernels": ["own"] if self._own_only else ["own", "xnnpack"],
                 "samples": _RANDOM_SAMPLES,
                 "seed": 0,
             },
-            self._given,
+            self._given if given is None else given,
         )
         kernels = tuple(answer["kernels"])
         failed = next((k for k in kernels if not k["identical"]), None)
@@ -253,6 +262,14 @@ class Prover:
         path = self._folder / name
         path.write_bytes(data)
         return path
+
+
+def _one_file(path: Path, inputs: int, outputs: int) -> dict[str, Any]:
+    """A chain of one file, whose edges are counted through."""
+    into = list(range(inputs))
+    out = list(range(inputs, inputs + outputs))
+    part = {"path": str(path), "inputs": into, "outputs": out}
+    return {"inputs": into, "outputs": out, "parts": [part]}
 
 
 def _edges(data: bytes) -> tuple[int, int]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from edgeopt.facts import Operator
 from edgeopt.profile import HardwareProfile
 
-__all__ = ["Need", "Repair", "Repaired", "named"]
+__all__ = ["Need", "Repair", "Repaired"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,9 +45,3 @@ class Repaired:
 
 
 Repair = Callable[[bytes, Need], "Repaired | None"]
-
-
-def named(op: Operator) -> str:
-    """How a change names an operation: `layer "conv1" (CONV_2D #3)`; fused names are cut."""
-    name = (op.layer or (op.outputs[0].name if op.outputs else "")).partition(";")[0]
-    return f'"{name}" ({op.op} #{op.index})' if name else f"{op.op} #{op.index}"

@@ -17,7 +17,7 @@ from edgeopt.model.edit_graph import GraphEdit, drop_dead
 from edgeopt.model.packing import pack
 from edgeopt.model.tflite import parse
 
-__all__ = ["Group", "Part", "around", "at_tensors", "cut", "needed_by"]
+__all__ = ["Group", "Part", "alone", "around", "at_tensors", "cut", "needed_by"]
 
 _STATE = ("ASSIGN_VARIABLE", "READ_VARIABLE", "VAR_HANDLE", "CALL_ONCE", "HASHTABLE")
 _CONTROL = ("IF", "WHILE", "CALL", "STABLEHLO_WHILE", "STABLEHLO_CASE")
@@ -111,6 +111,13 @@ def cut(data: bytes, groups: Sequence[Group]) -> list[Part]:
     graph = parse(data).subgraphs[0]
     _check(graph, groups)
     return [_part(data, graph, groups, number) for number in range(len(groups))]
+
+
+def alone(data: bytes, index: int) -> bytes:
+    """A model of operation `index` of the main subgraph and nothing else."""
+    graph = parse(data).subgraphs[0]
+    rest = frozenset(op.index for op in graph.operators) - {index}
+    return _part(data, graph, [("tpu", frozenset([index])), ("tail", rest)], 0).data
 
 
 def _check(graph: Subgraph, groups: Sequence[Group]) -> None:

@@ -14,7 +14,7 @@ from edgeopt.facts import Operator, Subgraph, Tensor
 from edgeopt.model.edit_batch import set_batch
 from edgeopt.model.edit_graph import GraphEdit
 from edgeopt.model.tflite import parse
-from edgeopt.repair.repair import Need, Repaired, named
+from edgeopt.repair.repair import Need, Repaired
 
 __all__ = ["Seen", "computed_shapes", "fix_batch", "fold_shapes"]
 
@@ -94,7 +94,7 @@ def fold_shapes(data: bytes, need: Need, seen: Mapping[int, Seen]) -> Repaired |
             if tensor.index in seen:
                 edit.graph.tensors[tensor.index].shape = list(seen[tensor.index].shape)
                 edit.graph.tensors[tensor.index].shapeSignature = None
-    changes = tuple(f"{named(op)}: a constant, since every shape is fixed." for op in folded)
+    changes = tuple(f"{edit.named(op)}: a constant, since every shape is fixed." for op in folded)
     return Repaired(data=edit.finish(), changes=changes, operators=tuple(op.index for op in folded))
 
 

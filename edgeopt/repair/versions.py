@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from edgeopt.facts import Operator, Tensor
 from edgeopt.model.edit_graph import GraphEdit
-from edgeopt.repair.repair import Need, Repaired, named
+from edgeopt.repair.repair import Need, Repaired
 
 __all__ = ["lower_versions", "minimal_version"]
 
@@ -43,7 +43,7 @@ def lower_versions(data: bytes, need: Need) -> Repaired | None:
         if least is None or op.version is None or op.version <= least or not _too_new(op, need):
             continue
         edit.version(op, least)
-        changes.append(f"{named(op)}: version {op.version} is written as {least}.")
+        changes.append(f"{edit.named(op)}: version {op.version} is written as {least}.")
         touched.append(op.index)
     if not changes:
         return None

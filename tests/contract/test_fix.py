@@ -155,3 +155,15 @@ def test_a_cut_is_written_with_its_manifest(tmp_path: Path) -> None:
     manifest = json.loads((tmp_path / "out" / "model_split.json").read_text())
     assert manifest["schema"] == "edgeopt.split/1"
     assert [p["runs_on"] for p in manifest["parts"]] == ["edgetpu", "cpu"]
+
+
+def test_a_repair_that_only_xnnpack_doubts_is_offered(tmp_path: Path) -> None:
+    done = fix(models.leaky(), tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert "edgeopt fix --own-kernels makes these repairs too: leaky relu" in " ".join(
+        done.stdout.split()
+    )
+    content = document(fix(models.leaky(), tmp_path, "--own-kernels", "--json"))
+    assert content["after"]["placement"]["ops_cpu"] == 0
+    proofs = [s["proof"] for s in content["repairs"] if s["applied"]]
+    assert [[k["kernels"] for k in p["kernels"]] for p in proofs] == [["own"]]
