@@ -10,7 +10,7 @@ from edgeopt.errors import InputError
 
 __all__ = ["FALLBACKS", "RANGES", "SWITCH", "QualityRequest"]
 
-RANGES = ("auto", "minmax", "percentile", "mse", "octav")
+RANGES = ("auto", "minmax", "percentile", "mse", "octav", "search")
 SWITCH = ("auto", "on", "off")
 FALLBACKS = ("none", "int16x8", "float32")
 

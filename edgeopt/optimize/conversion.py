@@ -313,7 +313,10 @@ class _Job:
         from edgeopt.optimize.layer_errors import what_was_done
 
         made = self.made
-        done = what_was_done(self.float_path, made.reference, made.model) if made else {}
+        done = {}
+        if made is not None:
+            first = made.rewritten or self.float_path
+            done = what_was_done(first, made.reference, made.model)
         for name, kind in (self.fallback.done if self.fallback else {}).items():
             done[name] = (*done.get(name, ()), *kind)
         return done

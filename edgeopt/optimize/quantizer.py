@@ -13,6 +13,7 @@ from edgeopt.errors import ModelError
 from edgeopt.optimize.calibration import Ranges, calibrate
 from edgeopt.optimize.recipes import ConversionRequest
 from edgeopt.optimize.selection import plain_quality
+from edgeopt.optimize.statistics import fitted_samples
 from edgeopt.progress import Progress
 
 __all__ = ["Quantized", "quantize_file", "requantize"]
@@ -24,13 +25,16 @@ _WORKER = "edgeopt.optimize.quantizer_worker"
 class Quantized:
     """`measured` has the ranges that `model` was quantized with, None where none were needed.
     `reference` is the float model whose tensors the quantized ones should equal: the given one,
-    or an equalized one. `quality` says what was tried, None where nothing beyond plain was."""
+    or an equalized one. `quality` says what was tried, None where nothing beyond plain was.
+    `rewritten` is the given model with other operations or logits of the same answers, which was
+    what all else began with; None where that is the given one."""
 
     model: Path
     reference: Path
     measured: Ranges | None = None
     quality: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
+    rewritten: Path | None = None
 
 
 def quantize_file(
@@ -81,7 +85,8 @@ def _calibrated(
         measured = _measure(float_path, request, dataset, progress, every_tensor=False)
         _run(float_path, request, result, measured, progress)
         return _only_plain(float_path, request, measured, why_not)
-    float_path, pools = _pools_apart(float_path, request, result)
+    given = float_path
+    float_path, rewritten = _rewritten(float_path, request, result)
     seen = result.with_name("statistics")
     seen.mkdir()
     measured = _measure(float_path, request, dataset, progress, statistics=seen)
@@ -91,9 +96,14 @@ def _calibrated(
 
     progress.stage(f"Quantizing to {request.scheme}")
     files = sorted(seen.iterdir())
+
+    def drawn(most: int) -> list[Any]:
+        return fitted_samples(dataset, request.samples, measured.samples, most)
+
     better = improve(
-        float_path, request, result, measured, files, job=job, good=good, progress=progress
-    )
+        float_path, request, result, measured, files, job=job, good=good, drawn=drawn,
+        progress=progress,
+    )  # fmt: skip
     if better is None:
         measured = replace(measured, kept=())
         return Quantized(model=float_path, reference=float_path, measured=measured)
@@ -105,25 +115,33 @@ def _calibrated(
         model=better.model,
         reference=better.reference,
         measured=replace(measured, ranges=better.ranges),
-        quality=better.quality | {"pools_as_mean": pools},
+        quality=better.quality | rewritten,
         notes=better.notes,
+        rewritten=None if float_path == given else float_path,
     )
 
 
-def _pools_apart(float_path: Path, request: ConversionRequest, result: Path) -> tuple[Path, int]:
-    """The model whose pools over a whole map may have scales of their own, and how many do."""
+def _rewritten(
+    float_path: Path, request: ConversionRequest, result: Path
+) -> tuple[Path, dict[str, int]]:
+    """A model with the same answers that suits int8 better, and how often what was changed: pools
+    over a whole map have scales of their own, logits nothing in common."""
+    from edgeopt.optimize.logits import centred_logits
     from edgeopt.optimize.pooling import mean_of_pools
 
+    said = {"pools_as_mean": 0, "logits_centred": 0}
     if request.scheme != "int8" or request.quality.equalization == "off":
-        return float_path, 0
+        return float_path, said
+    data = float_path.read_bytes()
     # The Edge TPU compiler maps a MEAN over sides that are multiples of 4 (see its profile).
-    multiple = 4 if request.legacy_ops else 1
-    data, count = mean_of_pools(float_path.read_bytes(), multiple=multiple)
-    if not count:
-        return float_path, 0
-    changed = result.with_name("pools_as_mean.tflite")
+    data, said["pools_as_mean"] = mean_of_pools(data, multiple=4 if request.legacy_ops else 1)
+    if not request.keep:  # zeros and clusters would be gone
+        data, said["logits_centred"] = centred_logits(data)
+    if not any(said.values()):
+        return float_path, said
+    changed = result.with_name("rewritten.tflite")
     changed.write_bytes(data)
-    return changed, count
+    return changed, said
 
 
 def _only_plain(

@@ -16,7 +16,7 @@ from edgeopt.optimize.calibration import Ranges
 from edgeopt.optimize.recipes import ConversionRequest
 from edgeopt.optimize.selection import Candidate, Trial
 from edgeopt.optimize.selection_run import Improved, Jobs
-from edgeopt.optimize.statistics import FEWEST, held_out
+from edgeopt.optimize.statistics import FEWEST, fitted_samples
 from edgeopt.progress import Progress
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ __all__ = ["refine"]
 _WORKER = "edgeopt.optimize.rounding_worker"
 _JUDGE = "edgeopt.optimize.selection_worker"
 _CHILDREN = 2
-_FITTED = 48  # samples; more were not seen to help
+_FITTED = 128  # samples
 _JUDGED = 40
 _WORTH = 0.9  # of the loss before: half a decibel
 
@@ -56,7 +56,7 @@ def refine(
         return better
     began = time.perf_counter()
     progress.stage("Rounding weights")
-    fitted = _fitted(dataset, request.samples, measured.samples)
+    fitted = fitted_samples(dataset, request.samples, measured.samples, _FITTED)
     model = result.with_name("rounded.tflite")
     try:
         count = _round(better.reference, request, fitted, model)
@@ -96,17 +96,6 @@ def _worth(before: Trial, after: Trial) -> bool:
     """Whether rounded weights lose so much less that it is no accident, and no answers."""
     less = math.fsum(after.noise) <= math.fsum(before.noise)
     return less and after.loss <= before.loss * _WORTH and not _answers_lost(before, after)
-
-
-def _fitted(dataset: Dataset, limit: int, total: int) -> list[NDArray[Any]]:
-    """Samples that are not held out, evenly spread, as an array an input."""
-    import numpy as np
-
-    free = [number for number in range(total) if not held_out(number, total)]
-    count = min(_FITTED, len(free))
-    chosen = {free[i * len(free) // count] for i in range(count)}
-    drawn = [s for number, s in enumerate(dataset.spread(limit)) if number in chosen]
-    return [np.stack(each) for each in zip(*drawn, strict=True)]
 
 
 def _round(

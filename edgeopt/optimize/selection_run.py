@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
-from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,23 +16,24 @@ from edgeopt.optimize.calibration import Ranges, processes_for
 from edgeopt.optimize.recipes import ConversionRequest
 from edgeopt.optimize.selection import PLAIN, Candidate, Trial, candidates, choose, settled
 from edgeopt.optimize.statistics import Statistics, load
+from edgeopt.optimize.work import judged_samples
 from edgeopt.progress import Progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.facts import Operator
     from edgeopt.optimize.equalize import Equalized
+    from edgeopt.optimize.ranges_search import Shares
     from edgeopt.optimize.statistics import Activation
 
 __all__ = ["Improved", "Jobs", "improve"]
 
+Drawn = Callable[[int], list["NDArray[Any]"]]  # so many samples to fit on, an array an input
+
 _WORKER = "edgeopt.optimize.selection_worker"
 _CHILDREN = 4  # each holds the quantizer and two models
 _APART = 1e-3  # of the largest answer: float32 sums in another order differ by less
-_WORK = 40e9  # multiplications that a candidate is worth, and how many of int16's cost as much
-_SLOWER = 35  # reference kernels of int16x8 against int8, measured on MobileNetV2
-_FEWEST_TRIED, _MOST_TRIED = 8, 100
+_SEARCHED = 64  # samples that ranges are searched on; more were not seen to help
 
 Jobs = Callable[[Path, Path, Mapping[str, Any]], dict[str, Any]]  # model, output, ranges
 
@@ -60,6 +60,7 @@ def improve(
     *,
     job: Jobs,
     good: Callable[[], bool],
+    drawn: Drawn,
     progress: Progress,
 ) -> Improved | None:
     """Quantize to `result` in the way that loses least; the models between stay beside it.
@@ -72,7 +73,8 @@ def improve(
     tried = candidates(request.quality, scheme=request.scheme, keep=request.keep)
     whole = _Bench(float_path, request, load(statistics, measured.samples, fitted=False), "whole")
     alone = settled(tried, measured.samples)
-    run = _Run(whole, result, job, _chosen_samples(measured.kept, float_path, request.scheme))
+    run = _Run(whole, result, job, judged_samples(measured.kept, float_path, request.scheme))
+    search = [each.equalization for each in tried if each.ranges == "search"]
     with ExitStack() as stack:
         wanted = processes_for(len(tried), request.processes)
         run.children = [stack.enter_context(Child(_WORKER)) for _ in range(min(wanted, _CHILDREN))]
@@ -88,9 +90,15 @@ def improve(
                 else "as asked for"
             )
             chosen, trials = run.last_check(tried[0]), []
+            run.search([chosen.equalization] if search else [], whole, drawn, progress)
         else:
             fitted = load(statistics, measured.samples, fitted=True)
-            trials = run.try_all(tried, _Bench(float_path, request, fitted, "fitted"), progress)
+            bench = _Bench(float_path, request, fitted, "fitted")
+            tried = run.preserving(tried, bench)
+            run.search(sorted({each.equalization for each in tried} & set(search)), bench, drawn,
+                       progress)  # fmt: skip
+            whole.shares = bench.shares
+            trials = run.try_all(tried, bench, progress)
             chosen = run.last_check(choose(trials).candidate)
             why = _why(chosen, trials)
         if chosen != PLAIN:
@@ -109,6 +117,7 @@ class _Bench:
     evened: Equalized | None = None
     looked: bool = False
     corrected: int = 0
+    shares: dict[bool, Shares] = field(default_factory=dict)  # whether equalized, then by tensor
     made: dict[tuple[bool, bool], Path] = field(default_factory=dict)
 
     @property
@@ -156,9 +165,20 @@ class _Bench:
     def ranges(self, candidate: Candidate) -> dict[str, tuple[list[float], list[float]]]:
         from edgeopt.optimize.ranges import estimated
 
-        bits = 16 if self.request.scheme == "int16x8" else 8
         exact = _exact(self.float_path)
-        return estimated(self.activations(candidate), candidate.ranges, exact=exact, bits=bits)
+        if candidate.ranges == "search":
+            found = estimated(self.activations(candidate), "minmax", exact=exact)
+            kept = self.shares.get(candidate.equalization, {})
+            for name, (below, above) in kept.items():
+                low, high = found[name]
+                found[name] = ([low[0] * below], [high[0] * above])
+            return found
+        activations = self.activations(candidate)
+        return estimated(activations, candidate.ranges, exact=exact, bits=self.bits)
+
+    @property
+    def bits(self) -> int:
+        return 16 if self.request.scheme == "int16x8" else 8
 
 
 def _exact(float_path: Path) -> frozenset[str]:
@@ -224,11 +244,39 @@ class _Run:
             return replace(candidate, equalization=False)
         return candidate
 
-    def try_all(self, tried: Sequence[Candidate], bench: _Bench, progress: Progress) -> list[Trial]:
-        """All trials in the order of `tried`, without those that cannot be made."""
+    def preserving(self, tried: Sequence[Candidate], bench: _Bench) -> list[Candidate]:
+        """`tried`, without equalization where that cannot be."""
         if any(each.equalization for each in tried) and not self.preserved(bench):
             even = [replace(each, equalization=False) for each in tried]
-            tried = list(dict.fromkeys(even))
+            return list(dict.fromkeys(even))
+        return list(tried)
+
+    def search(
+        self, kinds: Sequence[bool], bench: _Bench, drawn: Drawn, progress: Progress
+    ) -> None:
+        """Find the shares of the true ranges to keep, of models equalized or not."""
+        if not kinds:
+            return
+        progress.stage("Searching ranges")
+        arrays = drawn(_SEARCHED)
+        asked = []
+        for number, even in enumerate(kinds):
+            candidate = Candidate(equalization=even)
+            message = {
+                "do": "search",
+                "model": str(bench.model(candidate, self.folder)),
+                "ranges": bench.ranges(candidate),
+                "bits": bench.bits,
+            }
+            child = self.children[number % len(self.children)]
+            _send(child, message, arrays)
+            asked.append((even, child))
+        for even, child in asked:
+            shares = _answer(child)["shares"]
+            bench.shares[even] = {name: (low, high) for name, (low, high) in shares.items()}
+
+    def try_all(self, tried: Sequence[Candidate], bench: _Bench, progress: Progress) -> list[Trial]:
+        """All trials in the order of `tried`."""
         progress.stage("Trying quantizations", len(tried), "candidates")
         jobs = [
             (i, each, self.trial_job(each, bench, self.folder / f"trial_{i}.tflite"))
@@ -336,28 +384,3 @@ def _crashed(error: ChildDied) -> ModelError:
     return ModelError(
         "The LiteRT quantizer or runtime crashed while quantizing.", details={"log": str(error)}
     )
-
-
-def _chosen_samples(
-    kept: Sequence[tuple[NDArray[Any], ...]], float_path: Path, scheme: str
-) -> list[tuple[NDArray[Any], ...]]:
-    """As many of the samples held out as are worth their time, evenly spread."""
-    from edgeopt.model.tflite import parse
-
-    graph = parse(float_path.read_bytes()).subgraphs[0]
-    work = sum(map(_multiplications, graph.operators)) * (_SLOWER if scheme == "int16x8" else 1)
-    most = max(_FEWEST_TRIED, min(_MOST_TRIED, int(_WORK / max(work, 1))))
-    count = min(len(kept), most)
-    return [kept[i * len(kept) // count] for i in range(count)]
-
-
-def _multiplications(op: Operator) -> int:
-    weights = op.inputs[1] if len(op.inputs) > 1 else None
-    if weights is None or not weights.constant or not op.outputs or not weights.shape:
-        return 0
-    made = prod(op.outputs[0].shape or ())
-    if op.op == "DEPTHWISE_CONV_2D":
-        return made * prod(weights.shape[1:3])
-    if op.op in ("CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV"):
-        return made * prod(weights.shape[1:])
-    return 0

@@ -1,5 +1,6 @@
 """The child that tries candidates: `hold` a float model and samples, then `try` quantizations of it
-or `compare` another float model; answers are figures a sample, never arrays."""
+or `compare` another float model; answers are figures a sample, never arrays. `search` finds ranges
+on samples of its own."""
 
 from __future__ import annotations
 
@@ -103,6 +104,8 @@ class _Worker:
             return self.hold(message["model"], arrays)
         if message["do"] == "compare":
             return self.compare(message["model"])
+        if message["do"] == "search":
+            return self.search(message, arrays)
         from edgeopt.optimize.quantizer_worker import quantize
 
         began = time.perf_counter()
@@ -119,6 +122,18 @@ class _Worker:
         self.wanted = [reference(sample) for sample in self.samples]
         self.classes = reference.classes
         return {"classes": self.classes}
+
+    def search(self, message: dict[str, Any], arrays: list[Any]) -> dict[str, Any]:
+        from edgeopt.model.tflite import parse
+        from edgeopt.optimize.ranges_search import search
+
+        path = Path(message["model"])
+        ends, classes = _answers(parse(path.read_bytes()).subgraphs[0])
+        return {
+            "shares": search(
+                path, message["ranges"], arrays, ends=ends, centred=classes, bits=message["bits"]
+            )
+        }
 
     def compare(self, path: str) -> dict[str, Any]:
         """The largest difference to the float model's answers, as a share of the largest answer."""

@@ -16,7 +16,18 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["FEWEST", "Activation", "Statistics", "held_out", "load", "mean_every", "places"]
+    from edgeopt.dataset import Dataset
+
+__all__ = [
+    "FEWEST",
+    "Activation",
+    "Statistics",
+    "fitted_samples",
+    "held_out",
+    "load",
+    "mean_every",
+    "places",
+]
 
 FEWEST = 20  # with fewer samples nothing can be held out and still be measured with
 _HOLD = 3  # every third
@@ -29,6 +40,18 @@ _STEP = 104729  # a prime: shifts share no divisor with the sides of tensors
 def held_out(number: int, total: int) -> bool:
     """Whether the sample of this number is kept from fitting while candidates are compared."""
     return total >= FEWEST and number % _HOLD == _HOLD - 1
+
+
+def fitted_samples(dataset: Dataset, limit: int, total: int, most: int) -> list[NDArray[Any]]:
+    """Up to `most` samples that are not held out, evenly spread, as an array an input. `total` is
+    how many of the set's first `limit` (as `Dataset.spread` draws them) there are."""
+    import numpy as np
+
+    free = [number for number in range(total) if not held_out(number, total)]
+    count = min(most, len(free))
+    chosen = {free[i * len(free) // count] for i in range(count)}
+    drawn = [s for number, s in enumerate(dataset.spread(limit)) if number in chosen]
+    return [np.stack(each) for each in zip(*drawn, strict=True)]
 
 
 def places(size: int, number: int, total: int, seed: int) -> NDArray[Any]:

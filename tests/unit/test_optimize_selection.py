@@ -46,7 +46,7 @@ def trial(noise: float, candidate: Candidate = PLAIN, agrees: int = 10, **more: 
 def test_auto_begins_with_plain_and_tries_every_estimator() -> None:
     tried = candidates(QualityRequest())
     assert tried[0] == PLAIN
-    assert {each.ranges for each in tried} == {"minmax", "percentile", "mse", "octav"}
+    assert {each.ranges for each in tried} == {"minmax", "percentile", "mse", "octav", "search"}
     assert len(set(tried)) == len(tried)
 
 
