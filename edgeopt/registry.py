@@ -8,8 +8,10 @@ naming its distribution.
 from __future__ import annotations
 
 import importlib
+import sys
 from difflib import get_close_matches
-from importlib.metadata import EntryPoint, entry_points
+from functools import lru_cache
+from importlib.metadata import EntryPoint, EntryPoints, entry_points
 from typing import Any
 
 from edgeopt.errors import InputError
@@ -48,7 +50,13 @@ BUILTINS: dict[str, dict[str, str]] = {
 
 
 def _plugins(group: str) -> dict[str, EntryPoint]:
-    return {point.name: point for point in entry_points(group=f"edgeopt.{group}")}
+    return {p.name: p for p in _all_entry_points(tuple(sys.path)).select(group=f"edgeopt.{group}")}
+
+
+@lru_cache(maxsize=4)
+def _all_entry_points(path: tuple[str, ...]) -> EntryPoints:
+    """Of everything that is installed on `path`: a scan reads a file a package."""
+    return entry_points()
 
 
 def names(group: str) -> list[str]:

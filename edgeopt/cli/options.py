@@ -245,13 +245,14 @@ def job(**flags: Any) -> Job:
     Raises InputError for values that no verb accepts.
     """
     from edgeopt.job import Job
-    from edgeopt.optimize.recipes import scheme_named
 
     compiler_flags = compiler_request(flags)
     steps = preprocessing(flags.pop("preprocess", None))
     if flags.get("metric") or flags.get("decode"):
         _check_metric(flags.get("metric"), flags.get("decode"))
     if flags.get("scheme"):
+        from edgeopt.optimize.recipes import scheme_named
+
         flags["scheme"] = scheme_named(flags["scheme"])
     training, quality = training_request(flags), quality_request(flags)
     return Job(
