@@ -61,7 +61,13 @@ def find_package(index: str, folder: Path, keyring: Path | None) -> Candidate:
     """
     base, packages = _places(index)
     release, signature, notes = _release(base, packages, folder, keyring)
-    text = _packages(packages, folder, release)
+    try:
+        text = _packages(packages, folder, release)
+    except Missing:
+        if release is not None:
+            raise
+        packages = f"{base}/Packages"  # a mirror without suites: one folder with everything
+        text = _packages(packages, folder, None)
     found = [f for f in _stanzas(text) if f.get("package") == PACKAGE]
     found = [f for f in found if f.get("architecture") in (ARCHITECTURE, "all")]
     if not found:

@@ -121,7 +121,7 @@ def version_of(host: CompilerHost) -> tuple[str, str]:
     version = parse_output(text).version
     if version is None:
         said = text.strip()[:200] or "nothing"
-        why = explained(text)
+        why = explained(text, host.name)
         raise ToolError(
             f"{host.name} does not answer --version as edgetpu_compiler does. It says: {said}",
             f"{why} {install_hint()}" if why else "Name Google's edgetpu_compiler with --compiler.",

@@ -20,6 +20,7 @@ from edgeopt.compile.apt_index import BY_HAND, PACKAGE, find_package
 from edgeopt.compile.compiler_host import LocalHost
 from edgeopt.compile.compiler_output import parse_output, says_double
 from edgeopt.compile.deb import fields_of_deb, unpack_deb
+from edgeopt.compile.identity import hashes_of
 from edgeopt.compile.installed import RECORD, InstalledCompiler, home, installed
 from edgeopt.errors import InputError, ToolError
 from edgeopt.fetch import download
@@ -70,11 +71,15 @@ def install(
             source, signature, notes = _download(index, package, keyring, progress)
         sha256 = hash_path(package)
         present = installed()
-        if present is not None and present.package_sha256 == sha256:
+        if present is not None and present.package_sha256 == sha256 and _intact(present):
             return Installation(compiler=present, fresh=False, notes=notes)
         return Installation(
             compiler=_unpack(package, sha256, source, signature, progress), fresh=True, notes=notes
         )
+
+
+def _intact(present: InstalledCompiler) -> bool:
+    return hashes_of(present.path)[-1] == present.program_sha256
 
 
 def remove() -> InstalledCompiler | None:
@@ -182,6 +187,7 @@ def _unpack(
         "version": version,
         "package_version": fields.get("Version", ""),
         "package_sha256": sha256,
+        "program_sha256": hashes_of(folder / "usr/bin/edgetpu_compiler")[-1],
         "source": source,
         "signature": signature,
         "is_double": double,

@@ -19,12 +19,22 @@ from edgeopt import paths
 __all__ = ["RECORD", "InstalledCompiler", "home", "installed"]
 
 RECORD = "installed.json"
+_TEXTS = (
+    "version",
+    "package_version",
+    "package_sha256",
+    "program_sha256",
+    "source",
+    "signature",
+)
 _PROGRAM = Path("usr/bin/edgetpu_compiler")
 
 
 @dataclass(frozen=True, kw_only=True)
 class InstalledCompiler:
-    """What the record says. `path` is the program; `package_sha256` is that of the .deb."""
+    """What the record says. `path` is the program (a wrapper), `program_sha256` that of what it
+    starts, `package_sha256` that of the .deb.
+    """
 
     path: Path
     version: str
@@ -33,6 +43,7 @@ class InstalledCompiler:
     source: str
     signature: str
     is_double: bool
+    program_sha256: str
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -42,6 +53,7 @@ class InstalledCompiler:
             "package_sha256": self.package_sha256,
             "source": self.source,
             "signature": self.signature,
+            "program_sha256": self.program_sha256,
             "is_double": self.is_double,
         }
 
@@ -55,10 +67,7 @@ def installed() -> InstalledCompiler | None:
     """The installed compiler, None where there is none (or its folder is gone)."""
     try:
         record: Mapping[str, Any] = json.loads((home() / RECORD).read_text("utf-8"))
-        texts = {
-            key: str(record[key])
-            for key in ("version", "package_version", "package_sha256", "source", "signature")
-        }
+        texts = {key: str(record[key]) for key in _TEXTS}
         path = home() / Path(str(record["folder"])).name / _PROGRAM
         double = bool(record["is_double"])
     except (OSError, ValueError, KeyError, TypeError):

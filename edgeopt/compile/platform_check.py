@@ -64,14 +64,23 @@ def why_not_started(path: Path, error: OSError) -> str:
     return ""
 
 
-def explained(said: str) -> str:
-    """What a wrapper's complaint means on this machine; empty where it shows no platform trouble.
+def explained(said: str, host: str) -> str:
+    """What a wrapper's complaint means; empty where it shows no platform trouble.
 
-    The wrapper starts, being a script, but the program inside may be for another processor.
+    The wrapper starts, being a script, but the program inside may be for another processor. `host`
+    is the compiler's place: a path, `container:IMAGE` or `ssh://host`.
     """
     if not any(sign in said.lower() for sign in _SIGNS):
         return ""
-    if platform.machine() in ("x86_64", "AMD64") and platform.system() == "Linux":
+    if host.startswith("ssh://"):
+        return (
+            f"{host} must be x86-64 Linux, with the folder edgetpu_compiler_bin beside the wrapper."
+        )
+    here = platform.machine() in ("x86_64", "AMD64")
+    if host.startswith("container:"):
+        emulation = "" if here else " This machine runs it only with qemu-user-static (binfmt)."
+        return f"The image must be x86-64 Linux with the package edgetpu-compiler.{emulation}"
+    if here and platform.system() == "Linux":
         return (
             "Its parts are missing or for another system: it needs edgetpu_compiler_bin beside it."
         )

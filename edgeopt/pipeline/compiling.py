@@ -197,8 +197,13 @@ def _options(session: Session) -> CompileOptions:
         min_runtime_version=int(lowest) if lowest else None,
         search_delegate=flags.pop("search_delegate", "") == "true",
         command=tuple(own.pop("command", ())),
-        extra={**{k: str(v) for k, v in own.items()}, **flags},
+        extra={**{k: _text(v) for k, v in own.items()}, **flags},
     )
+
+
+def _text(value: Any) -> str:
+    """A target's setting as its compiler reads it: a list's items with commas between."""
+    return ",".join(map(str, value)) if isinstance(value, list) else str(value)
 
 
 def _make(

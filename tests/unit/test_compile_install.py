@@ -179,6 +179,19 @@ def test_a_repository_without_release_or_gz_is_used_with_a_note(repository: Repo
     assert install(Silent(), index=f"{repository.url}/{LIST}").fresh
 
 
+def test_a_mirror_without_suites_is_read_too(repository: Repository) -> None:
+    repository.files["Packages"] = repository.files.pop(LIST)
+    del repository.files[f"{LIST}.gz"], repository.files[RELEASE]
+    assert install(Silent(), index=repository.url).fresh
+
+
+def test_a_damaged_installation_is_made_anew(repository: Repository) -> None:
+    path = install(Silent(), index=repository.url).compiler.path
+    path.write_bytes(PROGRAM[2] + b"# changed")
+    assert install(Silent(), index=repository.url).fresh
+    assert path.read_bytes() == PROGRAM[2]
+
+
 def test_a_broken_download_leaves_nothing(repository: Repository) -> None:
     repository.cut = True
     with pytest.raises(ToolError, match=r"could not be fetched|broke off"):

@@ -92,5 +92,8 @@ def test_other_machines_are_told_of_containers_and_other_hosts(
     assert f"{system} {machine}" in caught.value.message
     assert "cannot run it itself" in caught.value.hint and "ssh://" in caught.value.hint
     assert "compiler install" not in install_hint()
-    assert machine in explained("line 3: x: cannot execute binary file: Exec format error")
-    assert explained("Edge TPU Compiler") == ""
+    said = "line 3: x: cannot execute binary file: Exec format error"
+    assert machine in explained(said, "/usr/bin/edgetpu_compiler")
+    assert "ssh://pc must be x86-64 Linux" in explained(said, "ssh://pc")
+    assert "binfmt" in explained(said, "container:edge")
+    assert explained("Edge TPU Compiler", "/usr/bin/edgetpu_compiler") == ""
