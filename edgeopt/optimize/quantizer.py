@@ -73,14 +73,10 @@ def _calibrated(
     progress: Progress,
     good: Callable[[], bool],
 ) -> Quantized:
-    from edgeopt.model import read
-    from edgeopt.optimize.checks import open_inputs
     from edgeopt.optimize.rounding_run import refine
     from edgeopt.optimize.selection_run import improve
 
-    facts = read(float_path)
-    why_not = "its inputs have open sides" if open_inputs(facts) else ""
-    why_not = "it has control flow" if len(facts.subgraphs) > 1 else why_not
+    why_not = _why_only_plain(float_path)
     if request.quality.unimproved or why_not:
         measured = _measure(float_path, request, dataset, progress, every_tensor=False)
         _run(float_path, request, result, measured, progress)
@@ -119,6 +115,17 @@ def _calibrated(
         notes=better.notes,
         rewritten=None if float_path == given else float_path,
     )
+
+
+def _why_only_plain(float_path: Path) -> str:
+    """What stands in the way of more than minimum and maximum; "" where nothing does."""
+    from edgeopt.model import read
+    from edgeopt.optimize.checks import open_inputs
+
+    facts = read(float_path)
+    if len(facts.subgraphs) > 1:
+        return "it has control flow"
+    return "its inputs have open sides" if open_inputs(facts) else ""
 
 
 def _rewritten(

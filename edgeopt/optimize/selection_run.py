@@ -83,12 +83,7 @@ def improve(
             return None
         run.hold(1 if alone else len(run.children))
         if alone:
-            few = len(tried) > 1
-            why = (
-                f"only {measured.samples} samples, too few to hold some out"
-                if few
-                else "as asked for"
-            )
+            why = _why_alone(len(tried), measured.samples)
             chosen, trials = run.last_check(tried[0]), []
             run.search([chosen.equalization] if search else [], whole, drawn, progress)
         else:
@@ -104,6 +99,10 @@ def improve(
         if chosen != PLAIN:
             run.quantize(chosen, whole, result)
     return run.outcome(chosen, trials, why, time.perf_counter() - began)
+
+
+def _why_alone(candidates: int, samples: int) -> str:
+    return "as asked for" if candidates == 1 else f"only {samples} samples, too few to hold some out"
 
 
 @dataclass

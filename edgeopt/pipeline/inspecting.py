@@ -35,8 +35,13 @@ class Inspection:
     together: tuple[dict[str, Any], ...]
     source: ModelFacts | None
     proof: Proof | None
-    estimate: dict[str, Any] | None
     content: dict[str, Any]
+
+    @property
+    def estimate(self) -> dict[str, Any] | None:
+        """Memory and latency before compiling, None where there is no estimator."""
+        found: dict[str, Any] | None = self.content["estimate"]
+        return found
 
     @property
     def left(self) -> int:
@@ -97,9 +102,7 @@ def inspect_model(
         "explanations": _explained(facts, placement, profile),
         "estimate": estimate,
         "weights": weights,
-        "compiled": None,
-        "mapping": None,
-        "prediction": None,
+        **dict.fromkeys(("compiled", "mapping", "prediction")),
     }
     original = proof = None
     try:
@@ -119,7 +122,6 @@ def inspect_model(
         together=shared,
         source=original,
         proof=proof,
-        estimate=estimate,
         content=content,
     )
 
