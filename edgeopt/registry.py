@@ -11,7 +11,7 @@ import importlib
 import sys
 from difflib import get_close_matches
 from functools import lru_cache
-from importlib.metadata import EntryPoint, EntryPoints, entry_points
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from edgeopt.errors import InputError
@@ -54,7 +54,7 @@ def _plugins(group: str) -> dict[str, EntryPoint]:
 
 
 @lru_cache(maxsize=4)
-def _all_entry_points(path: tuple[str, ...]) -> EntryPoints:
+def _all_entry_points(path: tuple[str, ...]) -> Any:
     """Of everything that is installed on `path`: a scan reads a file a package."""
     return entry_points()
 

@@ -102,7 +102,9 @@ def improve(
 
 
 def _why_alone(candidates: int, samples: int) -> str:
-    return "as asked for" if candidates == 1 else f"only {samples} samples, too few to hold some out"
+    return (
+        "as asked for" if candidates == 1 else f"only {samples} samples, too few to hold some out"
+    )
 
 
 @dataclass
