@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import bz2
 import contextlib
+import errno
 import gzip
 import lzma
 import posixpath
@@ -29,7 +30,7 @@ _MAX_UNPACKED_BYTES = 2 << 30
 _MAX_CONTROL_BYTES = 1 << 20
 _MAX_MEMBERS = 20_000
 _BLOCK = 1 << 18
-_BROKEN = (OSError, EOFError, lzma.LZMAError, zlib.error, tarfile.TarError, ValueError)
+_BROKEN = (OSError, EOFError, MemoryError, ValueError, lzma.LZMAError, zlib.error, tarfile.TarError)
 _OPENERS: Mapping[str, Callable[[IO[bytes]], Any]] = {
     "": lambda stream: stream,
     ".gz": gzip.open,
@@ -134,6 +135,11 @@ def _tar_of(package: Path, stem: str) -> Iterator[tarfile.TarFile]:
             else:
                 raise _refused(package, f"{name} is compressed in an unknown way")
     except _BROKEN as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise ToolError(
+                f"{package.name} cannot be unpacked: {error.strerror}.",
+                "Free some space, or give another folder with EDGEOPT_STATE.",
+            ) from error
         raise _refused(package, f"{stem} cannot be read ({error})") from error
 
 

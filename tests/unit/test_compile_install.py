@@ -3,10 +3,12 @@ a package whose compiler is a double, and says so."""
 
 from __future__ import annotations
 
+import contextlib
 import gzip
 import itertools
 import json
 import os
+import random
 import shutil
 import signal
 import subprocess
@@ -24,6 +26,7 @@ from edgeopt import paths
 from edgeopt.compile import CompileOptions
 from edgeopt.compile.apt_index import newer
 from edgeopt.compile.compiler_host import VARIABLE, find_host, locate
+from edgeopt.compile.deb import fields_of_deb, unpack_deb
 from edgeopt.compile.install import install, remove
 from edgeopt.compile.installed import home, installed
 from edgeopt.errors import InputError, ToolError
@@ -155,6 +158,22 @@ def test_a_bad_package_is_refused_and_the_old_compiler_stays(
     with pytest.raises(ToolError, match=words):
         install(Silent(), index=repository.url)
     assert installed() == before and leftovers() == []
+
+
+@pytest.mark.parametrize("packed", ["", ".gz", ".xz"])
+def test_no_damage_does_more_than_refuse_the_package(tmp_path: Path, packed: str) -> None:
+    good, dice = deb(packed=packed), random.Random(5)
+    package = tmp_path / "x.deb"
+    for number in range(150):
+        data = bytearray(good[: dice.randrange(len(good))] if number % 3 == 0 else good)
+        for _ in range(dice.randrange(1, 4) if data else 0):
+            data[dice.randrange(len(data))] = dice.randrange(256)
+        package.write_bytes(data)
+        (tmp_path / str(number)).mkdir()
+        with contextlib.suppress(ToolError):
+            fields_of_deb(package)
+            unpack_deb(package, tmp_path / str(number))
+    assert sorted(tmp_path.glob("*.deb")) == [package]
 
 
 def test_a_package_with_another_hash_is_refused(repository: Repository) -> None:
