@@ -14,6 +14,7 @@ from edgeopt.pipeline.converting import safe_stem, say_cached, versions
 from edgeopt.pipeline.session import Session
 from edgeopt.store import Store
 from edgeopt.train import train as train_model
+from edgeopt.train.checkpoint import forget_abandoned, has_state
 
 __all__ = ["train"]
 
@@ -36,8 +37,8 @@ def train(session: Session) -> None:
         data=data.digest(),
         versions=versions("tensorflow", "tf-keras", "tensorflow-model-optimization"),
     )
-
     checkpoints = session.store.root.parent / "checkpoints" / key
+    forget_abandoned(checkpoints.parent)
 
     def make(path: Path) -> Mapping[str, Any]:
         made = train_model(
@@ -53,9 +54,10 @@ def train(session: Session) -> None:
     try:
         entry = session.store.build(key, f"{safe_stem(session)}_trained.h5", make)
     except KeyboardInterrupt:
-        if any(checkpoints.glob("*.npz")):
+        if has_state(checkpoints):
+            how = "" if request.resume else " without --fresh"
             session.progress.note(
-                "The training is kept up to its last finished epoch: the same command goes on."
+                f"The training is kept up to its last whole epoch: the same command{how} goes on."
             )
         raise
     shutil.rmtree(checkpoints, ignore_errors=True)  # only now: the result is safe

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import tempfile
+import time
 import zipfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -17,10 +19,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["load_state", "save_state"]
+__all__ = ["forget_abandoned", "has_state", "load_state", "save_state"]
 
 _FORMAT = 1
 _NAME = "state.npz"
+_ABANDONED_S = 30 * 86_400  # who has not gone on by then will not
 
 
 def save_state(folder: Path, facts: Mapping[str, Any], arrays: Mapping[str, NDArray[Any]]) -> None:
@@ -56,3 +59,16 @@ def load_state(folder: Path) -> tuple[dict[str, Any], dict[str, NDArray[Any]]] |
     except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
         return None
     return (facts, arrays) if facts.get("format") == _FORMAT else None
+
+
+def has_state(folder: Path) -> bool:
+    """True when a training was interrupted after its first epoch, or is not over."""
+    return (folder / _NAME).is_file()
+
+
+def forget_abandoned(root: Path) -> None:
+    """Remove the states below `root`, a folder each, that nothing was saved to for a month."""
+    for folder in root.glob("*"):
+        with suppress(OSError):
+            if time.time() - folder.stat().st_mtime > _ABANDONED_S:
+                shutil.rmtree(folder)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 from edgeopt.errors import InputError, ToolError
 from edgeopt.train import process
-from edgeopt.train.checkpoint import load_state, save_state
+from edgeopt.train.checkpoint import forget_abandoned, load_state, save_state
 from edgeopt.train.schedule import matching, schedule_for, split
 from edgeopt.training import TrainingRequest
 
@@ -92,6 +94,16 @@ def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> N
     (tmp_path / ".edgeopt-half").write_bytes(b"PK")
     stored = load_state(tmp_path)
     assert stored is not None and not (tmp_path / ".edgeopt-half").exists()
+
+
+def test_only_checkpoints_of_more_than_a_month_ago_are_forgotten(tmp_path: Path) -> None:
+    for name, days in (("old", 31), ("young", 29)):
+        save_state(tmp_path / name, {"epoch": 1}, {})
+        then = time.time() - days * 86_400
+        os.utime(tmp_path / name, (then, then))
+    forget_abandoned(tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["young"]
+    forget_abandoned(tmp_path / "missing")
 
 
 def test_without_its_libraries_training_says_what_to_install(
