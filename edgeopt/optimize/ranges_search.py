@@ -9,7 +9,7 @@ tensors come first, as many as fit a fixed amount of work: the result is always 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 __all__ = ["Shares", "descend", "quantized", "search"]
 
 Shares = dict[str, tuple[float, float]]  # by tensor name, of the true minimum and maximum
+Seen = dict[int, "NDArray[Any]"]  # one sample's values by tensor index
 
 _TRIED = (0.9, 0.8, 0.7, 0.6, 0.5, 0.4)
 _GAIN = 0.97  # of the error before: less may be chance
@@ -32,6 +33,7 @@ _TRIALS = 12  # of a tensor, as seen on the shared models
 _WORK = 120e9  # multiplications; a processor of 2020 does 20e9 a second in float32
 _ELEMENT = 50  # what quantizing a value costs, in multiplications
 _MOST, _FEWEST, _RANKED = 64, 12, 2  # samples
+_KEPT_BYTES = 256 << 20
 # Their results have the scale of what they read: nothing of their own to choose.
 _PASSED = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "MAX_POOL_2D", "AVERAGE_POOL_2D",
            "PAD", "SPLIT", "SLICE", "STRIDED_SLICE", "GATHER", "SOFTMAX", "LOGISTIC",
@@ -87,11 +89,16 @@ def search(
     """The shares of the true ends to keep, of those tensors for which it is less than all.
 
     `ranges` are the true ends by name; `arrays` has samples to fit on, one array an input; `ends`
-    the tensors in which an error counts, less their mean over the last axis when `centred`.
+    the tensors in which an error counts, less their mean over the last axis when `centred`. Empty
+    for a model so large that even looking at each tensor once would take too long.
     """
     bench = _Bench.of(path, arrays, ends, centred, bits)
     own = [t for t in bench.candidates() if t.name in ranges]
-    noise = {t.index: bench.costs(t, ranges[t.name], _RANKED)(1.0, 1.0) for t in own}
+    ranked = sum(bench.work(t) for t in own) * _RANKED
+    if ranked > _WORK or bench.size(own) * _RANKED > _KEPT_BYTES:
+        return {}
+    seen = bench.seen({t.index for t in own}, _RANKED)
+    noise = {t.index: bench.costs(t, ranges[t.name], seen)(1.0, 1.0) for t in own}
     own.sort(key=lambda t: (-noise[t.index], t.index))
     found: Shares = {}
     left = float(_WORK)
@@ -102,7 +109,8 @@ def search(
             continue
         left -= work * count
         low, high = ranges[tensor.name]
-        shares = descend(bench.costs(tensor, (low, high), count), signed=low[0] < 0 < high[0])
+        error = bench.costs(tensor, (low, high), bench.seen({tensor.index}, count))
+        shares = descend(error, signed=low[0] < 0 < high[0])
         if shares != (1.0, 1.0):
             found[tensor.name] = shares
     return found
@@ -150,37 +158,48 @@ class _Bench:
         each = sum(multiplications(op) for op in self.graph.operators if op.index in again)
         return each + float(_ELEMENT * prod(tensor.shape or ()))
 
+    def size(self, tensors: Sequence[Tensor]) -> int:
+        """Bytes of their values."""
+        return sum(4 * prod(t.shape or ()) for t in tensors)
+
+    def seen(self, tensors: Collection[int], count: int) -> list[Seen]:
+        """What the parts after `tensors` read and answer, for `count` samples evenly spread."""
+        parts = [self._after(tensor) for tensor in sorted(tensors)]
+        wanted = {*tensors, *(t for _, outside, ends in parts for t in (*outside, *ends))}
+        given = {t.index for t in self.graph.inputs}
+        made = sorted(wanted - given)
+        inputs = [t.index for t in self.graph.inputs]
+        run = self._part([op.index for op in self.graph.operators], inputs, made)
+        total = len(self.arrays[0])
+        numbers = sorted({i * total // count for i in range(min(count, total))})
+        found = []
+        for number in numbers:
+            sample = [array[number] for array in self.arrays]
+            found.append(dict(zip(made, run(sample), strict=True)))
+            found[-1].update(zip(inputs, map(self._batched, sample, inputs), strict=True))
+        return found
+
     def costs(
-        self, tensor: Tensor, ends: tuple[list[float], list[float]], count: int
+        self, tensor: Tensor, ends: tuple[list[float], list[float]], seen: Sequence[Seen]
     ) -> Callable[[float, float], float]:
-        """Noise over signal at the answers, over `count` samples evenly spread, as a function of
-        the shares of the tensor's true `ends` that are kept."""
+        """Noise over signal at the answers, over the samples `seen`, as a function of the shares
+        of the tensor's true `ends` that are kept."""
         import numpy as np
 
         operators, outside, reached = self._after(tensor.index)
         given = sorted({*outside, tensor.index})
-        total = len(self.arrays[0])
-        numbers = sorted({i * total // count for i in range(min(count, total))})
-        before = self._part(
-            [op.index for op in self.graph.operators],
-            [t.index for t in self.graph.inputs],
-            [*given, *reached],
-        )
-        seen = [before([array[number] for array in self.arrays]) for number in numbers]
         after = self._part(operators, given, reached)
-        place, first = given.index(tensor.index), len(given)
-        real = [[self._answer(v) for v in values[first:]] for values in seen]
+        real = [[self._answer(values[i]) for i in reached] for values in seen]
         signal = [sum(float((r[i] ** 2).sum()) for r in real) or 1.0 for i in range(len(reached))]
         low, high = ends[0][0], ends[1][0]
 
         def error(below: float, above: float) -> float:
             total = 0.0
             for values, wanted in zip(seen, real, strict=True):
-                changed = list(values[:first])
-                kept = quantized(changed[place], low * below, high * above, bits=self.bits)
-                changed[place] = kept
-                for i, value in enumerate(after(changed)):
-                    total += float(((self._answer(value) - wanted[i]) ** 2).sum()) / signal[i]
+                kept = quantized(values[tensor.index], low * below, high * above, bits=self.bits)
+                found = after([kept if i == tensor.index else values[i] for i in given])
+                for value, answer, size in zip(found, wanted, signal, strict=True):
+                    total += float(((self._answer(value) - answer) ** 2).sum()) / size
             return total if np.isfinite(total) else float("inf")
 
         return error
@@ -193,12 +212,18 @@ class _Bench:
             found = found - found.mean(axis=-1, keepdims=True)
         return np.asarray(found)
 
+    def _batched(self, value: Any, tensor: int) -> Any:
+        """A sample as the model's input `tensor` takes it."""
+        from edgeopt.optimize.calibration_worker import batched
+
+        shape = self.graph.tensors[tensor].shape
+        return batched(value, shape[0] if shape else None)
+
     def _part(
         self, operators: Sequence[int], inputs: Sequence[int], outputs: Sequence[int]
     ) -> Callable[[Sequence[Any]], list[Any]]:
         from ai_edge_litert.interpreter import Interpreter
 
-        from edgeopt.optimize.calibration_worker import batched
         from edgeopt.optimize.layer_errors_parts import part
 
         content = part(self.objects, operators, inputs, outputs)
@@ -209,9 +234,9 @@ class _Bench:
         whole = list(inputs) == [t.index for t in self.graph.inputs]
 
         def run(values: Sequence[Any]) -> list[Any]:
-            for detail, value in zip(places, values, strict=True):
-                size = int(detail["shape"][0]) if len(detail["shape"]) else None
-                interpreter.set_tensor(detail["index"], batched(value, size) if whole else value)
+            for detail, index, value in zip(places, inputs, values, strict=True):
+                given = self._batched(value, index) if whole else value
+                interpreter.set_tensor(detail["index"], given)
             interpreter.invoke()
             return [interpreter.get_tensor(index) for index in results]
 

@@ -273,8 +273,11 @@ class _Run:
             _send(child, message, arrays)
             asked.append((even, child))
         for even, child in asked:
-            shares = _answer(child)["shares"]
-            bench.shares[even] = {name: (low, high) for name, (low, high) in shares.items()}
+            answer = _answer(child)
+            bench.shares[even] = {name: (a, b) for name, (a, b) in answer["shares"].items()}
+            if not answer["shares"]:
+                why = answer.get("why", "no range is better drawn in, or the model is too large")
+                self.dropped.append(f"search{' after equalization' * even}: {why}")
 
     def try_all(self, tried: Sequence[Candidate], bench: _Bench, progress: Progress) -> list[Trial]:
         """All trials in the order of `tried`."""

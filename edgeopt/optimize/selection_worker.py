@@ -129,11 +129,12 @@ class _Worker:
 
         path = Path(message["model"])
         ends, classes = _answers(parse(path.read_bytes()).subgraphs[0])
-        return {
-            "shares": search(
-                path, message["ranges"], arrays, ends=ends, centred=classes, bits=message["bits"]
-            )
-        }
+        ranges, bits = message["ranges"], message["bits"]
+        try:
+            shares = search(path, ranges, arrays, ends=ends, centred=classes, bits=bits)
+        except (RuntimeError, ValueError) as error:  # an operation that runs in no part of a model
+            return {"shares": {}, "why": str(error).strip().split("\n")[-1]}
+        return {"shares": shares}
 
     def compare(self, path: str) -> dict[str, Any]:
         """The largest difference to the float model's answers, as a share of the largest answer."""
