@@ -118,8 +118,8 @@ class GraphEdit:
     def rewire(self, moved: dict[int, int]) -> None:
         """Let every reader of a tensor, the model's outputs included, read another one."""
         for operator in self.operators:
-            operator.inputs = [moved.get(int(i), int(i)) for i in operator.inputs]
-        self.graph.outputs = [moved.get(int(i), int(i)) for i in self.graph.outputs]
+            operator.inputs = [moved.get(i, i) for i in _ints(operator.inputs)]
+        self.graph.outputs = [moved.get(i, i) for i in _ints(self.graph.outputs)]
         for signature in self.model.signatureDefs or []:
             if signature.subgraphIndex == 0:
                 for entry in signature.outputs or []:
@@ -145,7 +145,7 @@ class GraphEdit:
 def dead_operators(model: Any) -> list[int]:
     """The operations of the main subgraph whose results reach no output of it."""
     graph = model.subgraphs[0]
-    wanted = {int(i) for i in graph.outputs}
+    wanted = set(_ints(graph.outputs))
     for signature in model.signatureDefs or []:
         if signature.subgraphIndex == 0:
             wanted |= {int(entry.tensorIndex) for entry in signature.outputs or []}
@@ -156,9 +156,9 @@ def dead_operators(model: Any) -> list[int]:
         op = operators[index]
         code = model.operatorCodes[op.opcodeIndex]
         lasting = max(code.builtinCode, code.deprecatedBuiltinCode) in kept
-        touched = [int(i) for i in op.inputs if i >= 0]
+        touched = [i for i in _ints(op.inputs) if i >= 0]
         stateful = any(graph.tensors[i].isVariable for i in touched)
-        if lasting or stateful or any(int(i) in wanted for i in op.outputs):
+        if lasting or stateful or any(i in wanted for i in _ints(op.outputs)):
             wanted.update(touched)
         else:
             dead.append(index)

@@ -23,6 +23,7 @@ from edgeopt.repair.versions import lower_versions
 __all__ = ["REPAIRS", "Standing", "Step", "apply"]
 
 _PASSES = 4  # one repair may make room for another; what is left then is not going to change
+_WORTH_REMOVING = 4096  # bytes of unread constants; less is no reason to write another file
 _BY_OPERATION = ("lower_versions", "dense", "leaky_relu", "moves")
 _ALWAYS = ("inline_buffers", "fixed_batch", "integer_io", "dead_parts")  # asked for, or harmless
 
@@ -70,10 +71,14 @@ def _dead(data: bytes, need: Need) -> Repaired | None:
     """What reaches no output, and constants that nothing reads."""
     edit = GraphEdit(data)
     dead, unread = dead_operators(edit.model), unread_bytes(edit.model)
-    if not dead and not unread:
+    if not dead and unread < _WORTH_REMOVING:
         return None
     changes = [f"{len(dead)} operations that reach no output are removed."] if dead else []
-    changes += [f"{unread:,} bytes of constants that nothing reads are removed."] if unread else []
+    changes += (
+        [f"{unread:,} bytes of constants that nothing reads are removed."]
+        if unread >= _WORTH_REMOVING
+        else []
+    )
     return Repaired(data=edit.finish(), changes=tuple(changes))
 
 

@@ -43,8 +43,8 @@ def run(data: bytes, *, own: bool = False, seed: int = 5) -> list[np.ndarray]:
     interpreter.allocate_tensors()
     generator = np.random.default_rng(seed)
     for entry in interpreter.get_input_details():
-        value = generator.integers(0, 256, entry["shape"]).astype(np.uint8).view(np.int8)
-        interpreter.set_tensor(entry["index"], value)
+        value = generator.integers(0, 256, entry["shape"]).astype(np.uint8)
+        interpreter.set_tensor(entry["index"], value.view(entry["dtype"]))
     interpreter.invoke()
     return [interpreter.get_tensor(e["index"]) for e in interpreter.get_output_details()]
 
@@ -73,8 +73,9 @@ def test_what_only_moves_numbers_is_written_as_what_maps(name: str, tmp_path: Pa
         assert_same(data, written(found))
 
 
-def test_a_dense_layer_over_positions_becomes_a_convolution(tmp_path: Path) -> None:
-    data = models.dense_3d(5)
+@pytest.mark.parametrize("dtype", ["int8", "uint8"])
+def test_a_dense_layer_over_positions_becomes_a_convolution(dtype: str, tmp_path: Path) -> None:
+    data = models.dense_3d(5, dtype=dtype)
     found = repaired(data, tmp_path)
     assert mapped(found.before)[0] == 0
     assert mapped(found.after) == (3, 3)
