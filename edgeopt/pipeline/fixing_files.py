@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from edgeopt.artifact import Artifact
 from edgeopt.errors import InputError
-from edgeopt.pipeline.fixed import CPU_ROLES, Cut, Fixed, Request
+from edgeopt.pipeline.fixed import CPU_ROLES, Fixed, Request
 from edgeopt.store import publish
 from edgeopt.target import Target
 
@@ -58,18 +59,24 @@ def _publish_cuts(
     paths = [place / one.name.replace(".tflite", f"{ending}.tflite") for one in fixed.cuts]
     for path in paths:
         _keep_original(path, request)
-    for one, path in zip(fixed.cuts, paths, strict=True):
-        made = publish(_staged(folder, "made.tflite", one.part.data), path)
-        artifact = Artifact.of(made, one.part.role, source)
-        written.append(Cut(part=one.part, look=one.look, name=path.name, artifact=artifact))
+    text = json.dumps(_manifest(fixed, source, paths), sort_keys=True, indent=2) + "\n"
+    manifest = place / f"{stem(request)}_split{ending}.json"
+    new = [path for path in (*paths, manifest) if not path.exists()]
+    try:
+        for one, path in zip(fixed.cuts, paths, strict=True):
+            made = publish(_staged(folder, "made.tflite", one.part.data), path)
+            artifact = Artifact.of(made, one.part.role, source)
+            written.append(replace(one, name=path.name, artifact=artifact))
+        fixed.manifest = publish(_staged(folder, "manifest.json", text.encode()), manifest)
+    except BaseException:
+        for path in new:  # a chain with parts missing is worse than none
+            path.unlink(missing_ok=True)
+        raise
     fixed.cuts = tuple(written)
     fixed.artifacts = (source, *(one.artifact for one in written if one.artifact))
-    text = json.dumps(_manifest(fixed, source), sort_keys=True, indent=2) + "\n"
-    staged = _staged(folder, "manifest.json", text.encode())
-    fixed.manifest = publish(staged, place / f"{stem(request)}_split{ending}.json")
 
 
-def _manifest(fixed: Fixed, source: Artifact) -> Mapping[str, Any]:
+def _manifest(fixed: Fixed, source: Artifact, paths: Sequence[Path]) -> Mapping[str, Any]:
     """How to run the chain: each part's inputs by the name of what makes them."""
     graph = fixed.after.facts.subgraphs[0]
     return {
@@ -79,14 +86,14 @@ def _manifest(fixed: Fixed, source: Artifact) -> Mapping[str, Any]:
         "outputs": [t.name for t in graph.outputs],
         "parts": [
             {
-                "file": one.name,
+                "file": path.name,
                 "sha256": hashlib.sha256(one.part.data).hexdigest(),
                 "runs_on": "cpu" if one.part.role in CPU_ROLES else fixed.target.name,
                 "role": one.part.role,
                 "inputs": [one.part.names[i] for i in one.part.inputs],
                 "outputs": [one.part.names[i] for i in one.part.outputs],
             }
-            for one in fixed.cuts
+            for one, path in zip(fixed.cuts, paths, strict=True)
         ],
         "proof": fixed.chain_proof.to_json() if fixed.chain_proof else None,
     }

@@ -10,6 +10,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from edgeopt.artifact import hash_path
@@ -167,3 +168,32 @@ def test_a_repair_that_only_xnnpack_doubts_is_offered(tmp_path: Path) -> None:
     assert content["after"]["placement"]["ops_cpu"] == 0
     proofs = [s["proof"] for s in content["repairs"] if s["applied"]]
     assert [[k["kernels"] for k in p["kernels"]] for p in proofs] == [["own"]]
+
+
+def test_parts_that_cannot_all_be_written_leave_nothing(tmp_path: Path) -> None:
+    (tmp_path / "out" / "model_tail.tflite").mkdir(parents=True)
+    done = fix(models.with_tail(), tmp_path, "--cut-tail", "-o", "out")
+    assert done.returncode == 2, done.stderr
+    assert [p.name for p in (tmp_path / "out").iterdir()] == ["model_tail.tflite"]
+
+
+def test_samples_of_the_user_are_part_of_the_proof(tmp_path: Path) -> None:
+    samples = np.random.default_rng(3).random((3, 8, 8, 4)).astype(np.float32)
+    np.save(tmp_path / "samples.npy", samples)
+    plain = document(fix(models.float_edges(), tmp_path, "--json", "--dry-run"))
+    more = document(
+        fix(models.float_edges(), tmp_path, "--json", "--dry-run", "--calibration", "samples.npy")
+    )
+    counts = [c["repairs"][0]["proof"]["samples"] for c in (plain, more)]
+    assert counts[1] == counts[0] + 3
+
+
+def test_inspect_explains_as_fix_does(tmp_path: Path) -> None:
+    path = tmp_path / "model.tflite"
+    path.write_bytes(models.leaky())
+    command = [sys.executable, "-m", "edgeopt", "inspect", str(path), "--target", "edgetpu"]
+    shown = subprocess.run(command, capture_output=True, text=True, timeout=240, check=True)
+    assert "To map more" in shown.stdout
+    told = subprocess.run([*command, "--json"], capture_output=True, timeout=240, check=True)
+    rows = json.loads(told.stdout)["explanations"]
+    assert [row.keys() for row in rows] == [EXPLANATION, EXPLANATION]
