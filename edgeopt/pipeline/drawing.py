@@ -59,10 +59,11 @@ class Drawing:
 
         with scratch() as folder:
             file = folder / "drawing"
-            file.write_text(self._node_data() if nodes else self._picture(path), encoding="utf-8")
+            file.write_text(self.node_data() if nodes else self.picture(path), encoding="utf-8")
             publish(file, path)
 
-    def _picture(self, path: Path) -> str:
+    def picture(self, path: Path) -> str:
+        """SVG, or HTML where the name ends so."""
         svg = draw_svg(self.graph, self.places, self.title, self.lines, self.chip)
         return page(svg, self.title, self._left()) if path.suffix == ".html" else svg
 
@@ -73,7 +74,8 @@ class Drawing:
             if (place := self.places.get(op.index)) and place.kind != "chip"
         ]
 
-    def _node_data(self) -> str:
+    def node_data(self) -> str:
+        """JSON for Model Explorer."""
         from edgeopt.report.node_data import node_data
 
         content = node_data(self.graph, self.places, f"edgeopt: {self.chip} or CPU", self.chip)

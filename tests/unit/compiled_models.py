@@ -112,9 +112,13 @@ def executable(
     )
 
 
-def package(*executables: bytes, runtime: int = 13, inner: Sequence[bytes] = ()) -> bytes:
+def package(
+    *executables: bytes, runtime: int = 13, inner: Sequence[bytes] = (), repeat: int = 1
+) -> bytes:
+    """`repeat` lists the first executable that often, stored once."""
     builder = flatbuffers.Builder(256)
     blobs = [builder.CreateByteVector(blob) for blob in executables]
+    blobs = blobs[:1] * repeat + blobs[1:]
     builder.StartVector(4, len(blobs), 4)
     for offset in reversed(blobs):
         builder.PrependUOffsetTRelative(offset)
