@@ -86,17 +86,27 @@ def _compile(sessions: Sequence[Session]) -> None:
         raise
     if not entry.fresh:
         sessions[0].progress.stage("Compiled model from the cache: nothing changed")
-    for number, (session, source, log) in enumerate(zip(sessions, sources, logs, strict=True)):
-        _record(session, entry, number, source, log)
+    folder, models = entry.path.parent, entry.meta["models"]
+    proofs = [  # of all, before any is published
+        _prove(session, source, [folder / file["name"] for file in model["files"]])
+        for session, source, model in zip(sessions, sources, models, strict=True)
+    ]
+    for session, source, model, proof in zip(sessions, sources, models, proofs, strict=True):
+        _record(session, entry, model, source, proof)
 
 
-def _record(session: Session, entry: Entry, number: int, source: Artifact, log: Path) -> None:
-    found = entry.meta["models"][number]
+def _record(
+    session: Session,
+    entry: Entry,
+    found: Mapping[str, Any],
+    source: Artifact,
+    proofs: Sequence[Proof],
+) -> None:
+    log = session.place("compiled").with_suffix(".log")
     for warning in found["result"]["warnings"]:
         session.note(warning)
     folder = entry.path.parent
     publish(folder / found["log"], log)
-    proofs = _prove(session, source, [folder / file["name"] for file in found["files"]])
     made = []
     for file in found["files"]:
         place = _place(session, file["index"], file["of"])
@@ -116,10 +126,10 @@ def _record(session: Session, entry: Entry, number: int, source: Artifact, log: 
             "cached": not entry.fresh,
             "proofs": [proof.to_json() for proof in proofs],
         },
-        placement=_placement(found["placement"]) if found["placement"] else None,
+        placement=_placement(found["placement"])
+        if found["placement"]
+        else session.report.placement,
     )
-    if found["placement"] is None:
-        session.add(placement=session.report.placement)
 
 
 def _prove(session: Session, source: Artifact, files: Sequence[Path]) -> list[Proof]:

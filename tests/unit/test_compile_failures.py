@@ -144,7 +144,7 @@ def test_our_own_deadline_is_retried_too_and_both_may_fail(
     bad = {"stderr": FAILURES["large activations"]["example"], "exit_code": 1}
     script(tmp_path / "play.json", sleep_s=60, **{"with": {"-d": bad}})
     with pytest.raises(ModelError, match="too large") as caught:
-        compile_here(tmp_path, monkeypatch, retry_search_delegate="true", timeout_s="1")
+        compile_here(tmp_path, monkeypatch, retry_search_delegate="true", timeout_s="4")
     outcomes = [a["outcome"] for a in caught.value.details["attempts"]]
     assert outcomes == ["deadline", "large activations"]
 
