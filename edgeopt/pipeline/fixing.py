@@ -131,10 +131,13 @@ def _prover(
 ) -> Prover | None:
     """None, with a note, where the original itself does not run: then nothing can be proven."""
     given = _samples(request, facts)
+    prover = None
     try:
         prover = Prover(original, folder, given=given, own_only=request.own_kernels)
         prover.run_original()
     except ModelError as error:
+        if prover is not None:
+            prover.close()
         fixed.notes.append(f"No repair can be proven, so none was made: {error.message}")
         return None
     if prover.beyond:
@@ -256,10 +259,12 @@ def _split(data: bytes, request: Request, prover: Prover | None, fixed: Fixed) -
 def _named_cuts(
     parts: Sequence[Part], request: Request, profile: HardwareProfile
 ) -> tuple[Cut, ...]:
-    """The part with the most mapped operations is the accelerator's, wherever it stands."""
+    """Named by what they are for; cut at named tensors, the accelerator's is what maps the most."""
     looks = [_look(part.data, request.model, profile) for part in parts]
     counts = [look.placement.ops_mapped if look.placement else 0 for look in looks]
-    body = counts.index(max(counts))
+    body = [part.role for part in parts].index("tpu")
+    if request.split_at:
+        body = counts.index(max(counts))
     name = stem(request)
     found = []
     for number, (part, look) in enumerate(zip(parts, looks, strict=True)):

@@ -118,9 +118,10 @@ class Prover:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._end()
+        self.close()
 
-    def _end(self) -> None:
+    def close(self) -> None:
+        """End the process, if one was started; the next proof starts another."""
         if self._child is not None:
             self._child.__exit__(None, None, None)
             self._child = None
@@ -251,7 +252,7 @@ class Prover:
                 self._child.send(message, arrays)
                 return self._child.answer()
             except ChildDied as error:
-                self._end()
+                self.close()
                 ended = str(error).splitlines()[0] if str(error) else "no reason given"
                 raise ModelError(
                     f"The LiteRT runtime crashed or hung on this model ({ended}).",

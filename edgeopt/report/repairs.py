@@ -93,10 +93,11 @@ def _proven(step: Mapping[str, Any], proof: Mapping[str, Any] | None) -> str:
 def _cuts(content: Mapping[str, Any]) -> list[RenderableType]:
     lines: list[RenderableType] = []
     for part in content["parts"]:
-        placement = part["placement"]
-        mapped = f", {placement['ops_mapped']} mapped" if placement else ""
-        runs = "on the CPU" if part["role"] in ("head", "tail") else "to compile"
-        lines.append(f"  {_plain(part['name'])}: {part['operations']} operations{mapped}, {runs}")
+        mapped = part["placement"]["ops_mapped"] if part["placement"] else 0
+        runs = f"{mapped} mapped, to compile"
+        if part["role"] in ("head", "tail"):
+            runs = "on the CPU" + (f" ({mapped} would map, compiled by itself)" if mapped else "")
+        lines.append(f"  {_plain(part['name'])}: {part['operations']} operations, {runs}")
     proof = content["split_proof"]
     if proof:
         lines.append(f"  [dim]the chain gives the same outputs on {proof['samples']} samples[/]")
