@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import io
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -268,3 +269,19 @@ def test_a_model_at_fault_is_named_with_what_was_reached(
         pipeline.compile_together(jobs, Store(tmp_path / "cache"), Silent())
     content = caught.value.reached.to_json()
     assert len(content["models"]) == 2 and "already compiled" in content["error"]["message"]
+
+
+def test_a_compiler_that_tells_no_placement_leaves_the_prediction(
+    source: Path, tmp_path: Path
+) -> None:
+    copy = "import sys, shutil; shutil.copyfile(sys.argv[1], sys.argv[2])"
+    words = json.dumps([sys.executable, "-c", copy, "{input}", "{output}"])
+    target = tmp_path / "vendor.toml"
+    target.write_text(
+        'schema = 1\ndescription = "a vendor\'s"\nprofile = "cpu-int8"\ncompiler = "command"\n'
+        f"[compiler_options]\ncommand = {words}\n"
+    )
+    job = Job(model=source, target=str(target), output=tmp_path / "made")
+    report = pipeline.compile_model(job, Store(tmp_path / "cache"), Silent())
+    assert report.placement is not None and report.placement.source == "predicted"
+    assert report.compilation is not None and report.compilation["segments"] == []
