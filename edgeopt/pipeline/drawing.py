@@ -35,6 +35,7 @@ class Drawing:
     title: str
     lines: tuple[str, ...]
     chip: str
+    signature: str
 
     @classmethod
     def of(cls, found: Inspection) -> Drawing:
@@ -78,7 +79,8 @@ class Drawing:
         """JSON for Model Explorer."""
         from edgeopt.report.node_data import node_data
 
-        content = node_data(self.graph, self.places, f"edgeopt: {self.chip} or CPU", self.chip)
+        name = f"edgeopt: {self.chip} or CPU"
+        content = node_data(self.graph, self.places, name, self.chip, self.signature)
         return json.dumps(content, indent=2) + "\n"
 
 
@@ -106,6 +108,7 @@ def _placed(found: Inspection) -> Drawing:
         title=found.facts.path.name,
         lines=(f"{line}, {placement.ops_cpu} on the CPU", _SOURCES[placement.source]),
         chip=_CHIPS.get(min(kinds, default="edgetpu"), "accelerator"),
+        signature=next(iter(found.facts.signatures), ""),
     )
 
 
@@ -144,4 +147,5 @@ def _proven(compiled: ModelFacts, source: ModelFacts, proof: Proof) -> Drawing:
         title=f"{source.path.name} inside {compiled.path.name}",
         lines=(line, f"mapping {state} from the compiled file; {other}"),
         chip=_CHIPS["edgetpu"],
+        signature=next(iter(source.signatures), ""),
     )

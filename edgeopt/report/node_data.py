@@ -1,8 +1,9 @@
 """The placement as node data for Model Explorer (ai-edge-model-explorer).
 
 The format is that of its node_data_builder.py (ModelNodeData): by graph, then by node, a value and
-colours. A node is named by its first output tensor; where that does not tell it apart by its id,
-which Model Explorer's .tflite adapter makes the operation's index.
+colours. Its .tflite adapter calls a graph by its name, else by its signature, else "main", and a
+node by its operation's index. Here a node is named by its first output tensor, and by that index
+where the tensor's name does not tell it apart.
 """
 
 from __future__ import annotations
@@ -17,9 +18,11 @@ from edgeopt.report.picture import STYLES, Place
 __all__ = ["node_data"]
 
 
-def node_data(graph: Subgraph, places: Mapping[int, Place], name: str, chip: str) -> dict[str, Any]:
+def node_data(
+    graph: Subgraph, places: Mapping[int, Place], name: str, chip: str, signature: str = ""
+) -> dict[str, Any]:
     """The document for the first subgraph; `name` is what Model Explorer lists it under, `chip`
-    what the accelerator is called."""
+    what the accelerator is called, `signature` the key of the graph's signature."""
     times = Counter(t.name for op in graph.operators for t in op.outputs)
     results = {}
     for op in graph.operators:
@@ -33,7 +36,7 @@ def node_data(graph: Subgraph, places: Mapping[int, Place], name: str, chip: str
                 "bgColor": style.fill if place.certain else style.pale,
                 "textColor": style.text if place.certain else "#000000",
             }
-    return {graph.name or "main": {"name": name, "results": results}}
+    return {graph.name or signature or "main": {"name": name, "results": results}}
 
 
 def _key(op: Operator, times: Counter[str]) -> str:

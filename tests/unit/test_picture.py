@@ -6,6 +6,7 @@ import json
 import random
 import re
 from collections import Counter
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from xml.etree import ElementTree
@@ -127,9 +128,9 @@ def test_a_graph_beyond_reading_is_refused() -> None:
 
 def test_node_data_has_the_documented_structure() -> None:
     graph, places = three()
-    found = node_data(graph, places, "placement", "Edge TPU")
-    assert list(found) == ["main"]
-    content = found["main"]
+    found = node_data(graph, places, "placement", "Edge TPU", "serving")
+    assert list(found) == [graph.name]
+    content = found[graph.name]
     assert content["name"] == "placement"
     names = [op.outputs[0].name for op in graph.operators]
     assert list(content["results"]) == names
@@ -139,6 +140,13 @@ def test_node_data_has_the_documented_structure() -> None:
         "Edge TPU (uncertain)",
     ]
     assert all({"value", "bgColor", "textColor"} == set(r) for r in content["results"].values())
+
+
+def test_a_graph_is_called_as_model_explorer_calls_it() -> None:
+    graph, places = three()
+    unnamed = replace(graph, name="")
+    assert list(node_data(unnamed, places, "p", "Edge TPU", "serving")) == ["serving"]
+    assert list(node_data(unnamed, places, "p", "Edge TPU")) == ["main"]
 
 
 def test_node_data_is_what_the_package_itself_would_write() -> None:
