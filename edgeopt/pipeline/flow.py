@@ -186,9 +186,17 @@ def _verify(session: Session) -> None:
         raise ModelError(
             f"{session.job.model.name} breaks {count} rule{'s' * (count > 1)} of "
             f"{session.target.profile.name}; nothing was written.",
-            found.violations[0].hint,
+            f"{found.violations[0].hint}{_fixable(session)}",
             details={"lines": [str(v) for v in found.violations]},
         )
+
+
+def _fixable(session: Session) -> str:
+    """For a .tflite that is used as it is: who repairs what can be repaired in the file."""
+    if session.plan.scheme is not None or is_compiled(session.facts):
+        return ""
+    name, target = session.job.model.name, session.target.name
+    return f" edgeopt fix {name} --target {target} repairs what it can without changing an answer."
 
 
 def _publish(session: Session) -> None:
