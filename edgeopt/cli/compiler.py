@@ -54,9 +54,9 @@ def install(
     offline: bool,
     as_json: bool,
 ) -> None:
-    """Bring Google's edgetpu_compiler to your data folder (x86-64 Linux; no root needed).
+    """Bring Google's compiler here, for you alone.
 
-    The package comes from Google's apt repository, and its SHA-256 from the index there. Exit 2
+    It goes to your data folder: no root is needed, but x86-64 Linux is. The package comes from Google's apt repository, and its SHA-256 from the index there. Exit 2
     without your agreement to Google's terms, exit 4 when something does not match.
     """
     from edgeopt.compile.apt_index import BY_HAND, DEFAULT_INDEX
@@ -106,7 +106,10 @@ def _double(is_double: bool) -> tuple[str, ...]:
 @options.compiler_place
 @options.as_json
 def show(compiler: str | None, as_json: bool) -> None:
-    """Which compiler would be used and why, its version and its hash (exit 4 for none)."""
+    """Which compiler would be used, and why.
+
+    With its version and hash. Exit 4 when there is none.
+    """
     content = described(compiler)
     if as_json:
         output.emit("compiler", content)
