@@ -56,8 +56,9 @@ def install(
 ) -> None:
     """Bring Google's compiler here, for you alone.
 
-    It goes to your data folder: no root is needed, but x86-64 Linux is. The package comes from Google's apt repository, and its SHA-256 from the index there. Exit 2
-    without your agreement to Google's terms, exit 4 when something does not match.
+    It goes to your data folder: no root is needed, but x86-64 Linux is. The package comes from
+    Google's apt repository, and its SHA-256 from the index there. Exit 2 without your agreement to
+    Google's terms, exit 4 when something does not match.
     """
     from edgeopt.compile.apt_index import BY_HAND, DEFAULT_INDEX
     from edgeopt.compile.install import install as bring
