@@ -31,6 +31,7 @@ _GAIN = 0.97  # of the error before: less may be chance
 _HOPELESS = 2.0  # times the least error: clipping more is worse still
 _TRIALS = 12  # of a tensor, as seen on the shared models
 _WORK = 120e9  # multiplications; a processor of 2020 does 20e9 a second in float32
+_REACHED = 4  # a search that reaches only one tensor in so many is not begun
 _ELEMENT = 50  # what quantizing a value costs, in multiplications
 _MOST, _FEWEST, _RANKED = 64, 12, 2  # samples
 _KEPT_BYTES = 256 << 20
@@ -90,12 +91,12 @@ def search(
 
     `ranges` are the true ends by name; `arrays` has samples to fit on, one array an input; `ends`
     the tensors in which an error counts, less their mean over the last axis when `centred`. Empty
-    for a model so large that even looking at each tensor once would take too long.
+    for a model so large that most of its tensors would have to be left out.
     """
     bench = _Bench.of(path, arrays, ends, centred, bits)
     own = [t for t in bench.candidates() if t.name in ranges]
-    ranked = sum(bench.work(t) for t in own) * _RANKED
-    if ranked > _WORK or bench.size(own) * _RANKED > _KEPT_BYTES:
+    least = sum(bench.work(t) for t in own) * _TRIALS * min(_FEWEST, len(arrays[0]))
+    if least > _WORK * _REACHED or bench.size(own) * _RANKED > _KEPT_BYTES:
         return {}
     seen = bench.seen({t.index for t in own}, _RANKED)
     noise = {t.index: bench.costs(t, ranges[t.name], seen)(1.0, 1.0) for t in own}

@@ -17,6 +17,7 @@ from edgeopt.optimize.recipes import ConversionRequest
 from edgeopt.optimize.selection import Candidate, Trial
 from edgeopt.optimize.selection_run import Improved, Jobs
 from edgeopt.optimize.statistics import FEWEST, fitted_samples
+from edgeopt.optimize.work import samples_worth
 from edgeopt.progress import Progress
 
 if TYPE_CHECKING:
@@ -29,7 +30,8 @@ __all__ = ["refine"]
 _WORKER = "edgeopt.optimize.rounding_worker"
 _JUDGE = "edgeopt.optimize.selection_worker"
 _CHILDREN = 2
-_FITTED = 128  # samples
+_FITTED, _FITTED_LEAST = 128, 48  # samples
+_WORK = 20e9  # multiplications that running them is worth
 _JUDGED = 40
 _WORTH = 0.9  # of the loss before: half a decibel
 
@@ -56,7 +58,8 @@ def refine(
         return better
     began = time.perf_counter()
     progress.stage("Rounding weights")
-    fitted = fitted_samples(dataset, request.samples, measured.samples, _FITTED)
+    most = min(_FITTED, max(_FITTED_LEAST, samples_worth(_WORK, float_path)))
+    fitted = fitted_samples(dataset, request.samples, measured.samples, most)
     model = result.with_name("rounded.tflite")
     try:
         count = _round(better.reference, request, fitted, model)

@@ -93,6 +93,9 @@ def improve(
             run.search(sorted({each.equalization for each in tried} & set(search)), bench, drawn,
                        progress)  # fmt: skip
             whole.shares = bench.shares
+            tried = [
+                c for c in tried if c.ranges != "search" or bench.shares[c.equalization]
+            ] or tried
             trials = run.try_all(tried, bench, progress)
             chosen = run.last_check(choose(trials).candidate)
             why = _why(chosen, trials)

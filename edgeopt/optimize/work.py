@@ -13,7 +13,7 @@ from edgeopt.facts import Operator
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["judged_samples", "multiplications"]
+__all__ = ["judged_samples", "multiplications", "samples_worth"]
 
 _WORK = 40e9  # multiplications that a candidate is worth, and how many of int16's cost as much
 _SLOWER = 35  # reference kernels of int16x8 against int8, measured on MobileNetV2
@@ -33,14 +33,19 @@ def multiplications(op: Operator) -> int:
     return 0
 
 
+def samples_worth(work: float, float_path: Path, *, slower: int = 1) -> int:
+    """How many inferences of the model are about `work` multiplications, each `slower` times."""
+    from edgeopt.model.tflite import parse
+
+    graph = parse(float_path.read_bytes()).subgraphs[0]
+    return int(work / max(sum(map(multiplications, graph.operators)) * slower, 1))
+
+
 def judged_samples(
     kept: Sequence[tuple[NDArray[Any], ...]], float_path: Path, scheme: str
 ) -> list[tuple[NDArray[Any], ...]]:
     """As many of the samples held out as are worth their time, evenly spread."""
-    from edgeopt.model.tflite import parse
-
-    graph = parse(float_path.read_bytes()).subgraphs[0]
-    work = sum(map(multiplications, graph.operators)) * (_SLOWER if scheme == "int16x8" else 1)
-    most = max(_FEWEST_TRIED, min(_MOST_TRIED, int(_WORK / max(work, 1))))
+    worth = samples_worth(_WORK, float_path, slower=_SLOWER if scheme == "int16x8" else 1)
+    most = max(_FEWEST_TRIED, min(_MOST_TRIED, worth))
     count = min(len(kept), most)
     return [kept[i * len(kept) // count] for i in range(count)]
