@@ -128,7 +128,7 @@ def add_buffer(model: Any) -> int:
 
 
 def operator_code(model: Any, op: str, version: int) -> int:
-    """The index of an operator code of a builtin, added where the model has none of that version."""
+    """The index of a builtin's operator code, added where the model has none of that version."""
     from ai_edge_litert import schema_py_generated as schema
 
     value = BUILTIN_OPERATORS.index(op)

@@ -53,7 +53,7 @@ class _WhatIf:
         found = survey(facts, profile)
         self.supported = [verdict.supported for verdict in found.judged]
         self._order = Order(found.graph, found.graph.subgraph.operators)
-        self._first = profile.partition.pick == "first"
+        self._pick = profile.partition.pick
 
     def mapped(self, more: Iterable[int]) -> frozenset[int]:
         taken = list(self.supported)
@@ -62,4 +62,6 @@ class _WhatIf:
         parts = [part for kind, part in self._order.partitions(taken) if kind]
         if not parts:
             return frozenset()
-        return frozenset(parts[0] if self._first else max(parts, key=len))
+        if self._pick == "all":
+            return frozenset(index for part in parts for index in part)
+        return frozenset(parts[0]) if self._pick == "first" else frozenset(max(parts, key=len))
