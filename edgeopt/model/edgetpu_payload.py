@@ -25,7 +25,9 @@ __all__ = [
     "Layer",
     "Partition",
     "is_compiled",
+    "parameters",
     "placement_of_compiled",
+    "read_partition",
     "read_payload",
 ]
 
@@ -114,10 +116,11 @@ def read_payload(facts: ModelFacts) -> tuple[Partition, ...]:
 
     Raises CorruptFile when a payload contradicts its format.
     """
-    return tuple(_partition(op) for op in facts.operators() if op.op == CUSTOM_OP)
+    return tuple(read_partition(op) for op in facts.operators() if op.op == CUSTOM_OP)
 
 
-def _partition(op: Operator) -> Partition:
+def read_partition(op: Operator) -> Partition:
+    """One operator. Raises CorruptFile when its payload contradicts its format."""
     if op.custom_options is None:
         raise CorruptFile(f"{op.where} has no payload")
     packages = _packages(op)
@@ -156,8 +159,16 @@ def _partition(op: Operator) -> Partition:
     )
 
 
+def parameters(op: Operator) -> tuple[memoryview, ...]:
+    """The parameters of each executable, in the hardware's own order, uncopied. Raises CorruptFile
+    when the payload contradicts its format."""
+    executables = [e for package in _packages(op) for e in _executables(package)]
+    return tuple(data for e in executables if (data := e.bytes(6)) is not None)
+
+
 def _packages(op: Operator) -> list[Table]:
-    assert op.custom_options is not None
+    if op.custom_options is None:
+        raise CorruptFile(f"{op.where} has no payload")
     options = read_map(op.custom_options)
     first, more = options.get("4"), options.get("7")
     if not isinstance(first, memoryview):

@@ -2,8 +2,8 @@
 
 Every operation that the compiler kept is paired with its equal in the source (`mapping_match`); a
 partition names the tensors it reads and writes, and what lies between them in the source is inside.
-The payload's own list of layers must be those tensors. The weights inside are in the hardware's
-own order and are not compared.
+The payload's own list of layers must be those tensors, and a sample of the weights must be in it
+(`mapping_weights`).
 """
 
 from __future__ import annotations
@@ -16,9 +16,10 @@ from typing import Any
 from edgeopt.errors import InputError
 from edgeopt.facts import ModelFacts, Operator, Tensor
 from edgeopt.findings import Placement
-from edgeopt.model.edgetpu_payload import CUSTOM_OP, Layer, is_compiled, read_payload
+from edgeopt.model.edgetpu_payload import CUSTOM_OP, Layer, is_compiled, parameters, read_payload
 from edgeopt.verify.graph import Graph
 from edgeopt.verify.mapping_match import Contradiction, Pairs
+from edgeopt.verify.mapping_weights import weights_found
 
 __all__ = ["Comparison", "Disagreement", "MappedPartition", "Mapping", "compare", "prove"]
 
@@ -34,6 +35,7 @@ class MappedPartition:
     source_ops: tuple[int, ...]
     inputs: tuple[tuple[str, int | None], ...]
     outputs: tuple[tuple[str, int | None], ...]
+    weights: tuple[int, int]  # groups of four that were looked for in the payload, and found
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -41,6 +43,7 @@ class MappedPartition:
             "source_ops": list(self.source_ops),
             "inputs": [{"name": name, "size_bytes": size} for name, size in self.inputs],
             "outputs": [{"name": name, "size_bytes": size} for name, size in self.outputs],
+            "weights": {"sampled": self.weights[0], "found": self.weights[1]},
         }
 
 
@@ -139,7 +142,12 @@ def prove(compiled: ModelFacts, source: ModelFacts) -> Mapping:
             first = pairs.source.subgraph.operators[min(twice)]
             problems.append(f"{first.where} is needed inside two partitions")
         owner.update(dict.fromkeys(inside, op.index))
-        partitions.append(_partition(pairs, op, inside))
+        partitions.append(part := _partition(pairs, op, inside))
+        if 2 * part.weights[1] < part.weights[0]:
+            problems.append(
+                f"of {part.weights[0]} samples of the source's weights {part.weights[1]} are in "
+                f"{op.where}: it was compiled from other weights"
+            )
     used = _needed(pairs.source, [t.index for t in source.outputs], set())
     every = {op.index for op in pairs.source.subgraph.operators}
     missing = every - left - owner.keys()
@@ -258,6 +266,7 @@ def _partition(pairs: Pairs, op: Operator, inside: set[int]) -> MappedPartition:
         source_ops=tuple(sorted(inside)),
         inputs=border(compiled_inputs(op)),
         outputs=border(op.outputs),
+        weights=weights_found([pairs.source.subgraph.operators[i] for i in inside], parameters(op)),
     )
 
 
