@@ -37,7 +37,7 @@ def document(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
 def test_without_agreement_nothing_is_installed(tmp_path: Path) -> None:
     done = edgeopt(tmp_path, "compiler", "install", "--index", "http://127.0.0.1:1")
     assert done.returncode == 2 and "--accept-licence" in done.stderr
-    assert "https://coral.ai/legal" in done.stderr
+    assert "https://coral.ai/docs/edgetpu/compiler" in done.stderr
     assert not (Path(os.environ["EDGEOPT_STATE"]) / "edgetpu_compiler").exists()
 
 
