@@ -74,7 +74,6 @@ def improve(
     whole = _Bench(float_path, request, load(statistics, measured.samples, fitted=False), "whole")
     alone = settled(tried, measured.samples)
     run = _Run(whole, result, job, judged_samples(measured.kept, float_path, request.scheme))
-    search = [each.equalization for each in tried if each.ranges == "search"]
     with ExitStack() as stack:
         wanted = processes_for(len(tried), request.processes)
         run.children = [stack.enter_context(Child(_WORKER)) for _ in range(min(wanted, _CHILDREN))]
@@ -85,17 +84,11 @@ def improve(
         if alone:
             why = _why_alone(len(tried), measured.samples)
             chosen, trials = run.last_check(tried[0]), []
-            run.search([chosen.equalization] if search else [], whole, drawn, progress)
+            run.searched([chosen], whole, drawn, progress)
         else:
             fitted = load(statistics, measured.samples, fitted=True)
             bench = _Bench(float_path, request, fitted, "fitted")
-            tried = run.preserving(tried, bench)
-            run.search(sorted({each.equalization for each in tried} & set(search)), bench, drawn,
-                       progress)  # fmt: skip
-            whole.shares = bench.shares
-            tried = [
-                c for c in tried if c.ranges != "search" or bench.shares[c.equalization]
-            ] or tried
+            tried = run.searched(run.preserving(tried, bench), bench, drawn, progress)
             trials = run.try_all(tried, bench, progress)
             chosen = run.last_check(choose(trials).candidate)
             why = _why(chosen, trials)
@@ -255,12 +248,14 @@ class _Run:
             return list(dict.fromkeys(even))
         return list(tried)
 
-    def search(
-        self, kinds: Sequence[bool], bench: _Bench, drawn: Drawn, progress: Progress
-    ) -> None:
-        """Find the shares of the true ranges to keep, of models equalized or not."""
+    def searched(
+        self, tried: Sequence[Candidate], bench: _Bench, drawn: Drawn, progress: Progress
+    ) -> list[Candidate]:
+        """`tried`, without those whose ranges were to be searched and came out as they were: that
+        is, minimum and maximum (unless nothing else is wanted)."""
+        kinds = sorted({each.equalization for each in tried if each.ranges == "search"})
         if not kinds:
-            return
+            return list(tried)
         progress.stage("Searching ranges")
         arrays = drawn(_SEARCHED)
         asked = []
@@ -277,10 +272,13 @@ class _Run:
             asked.append((even, child))
         for even, child in asked:
             answer = _answer(child)
-            bench.shares[even] = {name: (a, b) for name, (a, b) in answer["shares"].items()}
-            if not answer["shares"]:
+            shares = {name: (low, high) for name, (low, high) in answer["shares"].items()}
+            bench.shares[even] = self.whole.shares[even] = shares
+            if not shares:
                 why = answer.get("why", "no range is better drawn in, or the model is too large")
                 self.dropped.append(f"search{' after equalization' * even}: {why}")
+        changed = [c for c in tried if c.ranges != "search" or bench.shares[c.equalization]]
+        return changed or list(tried)
 
     def try_all(self, tried: Sequence[Candidate], bench: _Bench, progress: Progress) -> list[Trial]:
         """All trials in the order of `tried`."""
