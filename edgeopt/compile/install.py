@@ -31,8 +31,8 @@ __all__ = ["LICENCE", "Installation", "install", "remove"]
 
 LICENCE = (
     "edgetpu_compiler is Google's own program, not open source and not part of edgeopt. Google "
-    "offers it at https://coral.ai/docs/edgetpu/compiler; its terms are those linked there, and the "
-    "copyright file in the package itself (usr/share/doc/edgetpu-compiler)."
+    "offers it at https://coral.ai/docs/edgetpu/compiler; its terms are those linked there, and "
+    "the copyright file in the package itself (usr/share/doc/edgetpu-compiler)."
 )
 _MAX_PACKAGE_BYTES = 512 << 20  # the compiler's own packages are some tens of MB
 _LOCK = ".lock"
