@@ -74,7 +74,7 @@ def _outcome(path: Path, base: Base, data: bytes, rng: random.Random) -> str:
 
     path.write_bytes(data)
     try:
-        _everything(path, base, full=rng.random() < 0.05)
+        _everything(path, base, full=rng.random() < 0.15)
         return "result"
     except EdgeoptError as error:
         if not error.message:
@@ -109,6 +109,8 @@ def _everything(path: Path, base: Base, *, full: bool) -> None:
     try:
         found = inspect_model(facts, source=base.source if compiled else None, together=(), **asked)
         document("inspect", found.content)
+        if not compiled and full:
+            _repairs(path.read_bytes(), found)
         drawing = Drawing.of(found)
         drawing.picture(Path("picture.html" if full else "picture.svg"))
         drawing.node_data()
@@ -124,6 +126,27 @@ def _everything(path: Path, base: Base, *, full: bool) -> None:
         inspect_model(structure(base.compiled), source=path, together=(), **asked)
     if problem is not None:
         raise problem
+
+
+def _repairs(data: bytes, found: Any) -> None:
+    """Every repair that only edits: made or refused, and what was made can be read."""
+    from edgeopt.errors import EdgeoptError
+    from edgeopt.model.tflite import parse
+    from edgeopt.pipeline import inspecting
+    from edgeopt.repair import REPAIRS, Need
+
+    places = found.placement.ops
+    need = Need(
+        profile=inspecting.load_target("edgetpu").profile,
+        refused={p.index: p.cause for p in places if p.placement == "cpu"},
+    )
+    for repair in REPAIRS.values():
+        try:
+            made = repair(data, need) if repair else None
+        except EdgeoptError:
+            continue
+        if made is not None:
+            parse(made.data)
 
 
 # What is damaged
