@@ -219,7 +219,13 @@ model.save(sys.argv[2])
 @pytest.mark.slow
 @pytest.mark.tf
 def test_a_trained_mobilenet_v2_with_clamps_comes_back(shared: Path, tmp_path: Path) -> None:
-    """Residual streams between linear bottlenecks may be scaled, whatever RELU6 is inside."""
+    """Residual streams between linear bottlenecks may be scaled, whatever RELU6 is inside.
+
+    Trained to the end, since of a network that was not a point says nothing: after 4 epochs (float
+    .725 on 10,000 unseen images, paired standard errors below .002) the hard twin came back to .715
+    with OCTAV's ranges, .729 with mean square error's and .747 with minimum and maximum, at 98.1,
+    98.7 and 97.1% agreement: a small shift of the logits moves many doubtful images one way.
+    """
     data = shared / "datasets/fashion_mnist/test10k.npz"
     script, model = tmp_path / "train.py", tmp_path / "net.keras"
     script.write_text(TRAIN)
