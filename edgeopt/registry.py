@@ -1,8 +1,8 @@
 """The built-ins by name, and the plug-ins that entry points add to them.
 
-Groups: `edgeopt.compilers`, `edgeopt.transports`, `edgeopt.runtimes`, `edgeopt.estimators`,
-`edgeopt.targets`. Nothing is imported until it is asked for; a plug-in that breaks is an error
-naming its distribution.
+Groups are the keys of BUILTINS with `edgeopt.` before ("edgeopt.compilers", "edgeopt.targets").
+Nothing is imported until it is asked for; a plug-in that breaks is an error naming its
+distribution.
 """
 
 from __future__ import annotations
@@ -16,13 +16,14 @@ from typing import Any
 
 from edgeopt.errors import InputError
 
-__all__ = ["BUILTINS", "load", "names"]
+__all__ = ["BUILTINS", "MAKES", "load", "names"]
 
 BUILTINS: dict[str, dict[str, str]] = {
     "compilers": {
         "passthrough": "edgeopt.compile.passthrough:compile_model",
         "edgetpu": "edgeopt.compile.edgetpu:compile_model",
         "command": "edgeopt.compile.command:compile_model",
+        "vela": "edgeopt.compile.vela:compile_model",
     },
     # Those that take several models, which share one chip.
     "joint_compilers": {
@@ -32,6 +33,18 @@ BUILTINS: dict[str, dict[str, str]] = {
     "compiler_identities": {
         "edgetpu": "edgeopt.compile.identity:edgetpu",
         "command": "edgeopt.compile.identity:command",
+        "vela": "edgeopt.compile.vela:identity",
+    },
+    # By compiler: what `edgeopt doctor` says of it, and how to read its own estimates.
+    "compiler_checks": {
+        "edgetpu": "edgeopt.compile.installed_check:edgetpu",
+        "vela": "edgeopt.compile.installed_check:vela",
+    },
+    "compiler_estimates": {"vela": "edgeopt.estimate.vela:of_compiled"},
+    # By the custom operator that stands for machine code: how to read it (edgeopt.model.compiled).
+    "compiled_formats": {
+        "edgetpu-custom-op": "edgeopt.model.edgetpu_format:FORMAT",
+        "ethos-u": "edgeopt.model.ethosu_payload:FORMAT",
     },
     "transports": {
         "local": "edgeopt.device.local:connect",
@@ -42,11 +55,15 @@ BUILTINS: dict[str, dict[str, str]] = {
         "litert": "edgeopt.device.agent_runner:run",
         "edgetpu": "edgeopt.device.agent_runner:run",
         "benchmark_model": "edgeopt.device.benchmark_model:run",
+        "none": "edgeopt.device.no_runtime:run",
     },
     # By compiler: what its output will need and take, before it runs (edgeopt.estimate.contract).
     "estimators": {"edgetpu": "edgeopt.estimate.edgetpu:estimate"},
     "targets": {},
 }
+
+# The custom operator that a compiler leaves in its files, where it is always the same one.
+MAKES = {"edgetpu": "edgetpu-custom-op", "vela": "ethos-u"}
 
 
 def _plugins(group: str) -> dict[str, EntryPoint]:

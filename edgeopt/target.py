@@ -12,13 +12,13 @@ from edgeopt.paths import config_dir, data_dir
 from edgeopt.profile import HardwareProfile
 from edgeopt.profile.file import find, named_profiles
 from edgeopt.profile.file import load as load_profile
+from edgeopt.registry import MAKES, names
 from edgeopt.registry import load as load_plugin
-from edgeopt.registry import names
 from edgeopt.toml_file import Section, read_toml
 
-__all__ = ["ACCELERATORS", "Target", "list_targets", "load_target"]
+__all__ = ["Target", "list_targets", "load_target"]
 
-ACCELERATORS = ("cpu", "gpu", "edgetpu")
+_NO_COMPILER, _NO_RUNTIME = "passthrough", "none"
 _TRANSPORT_TEXTS = ("user", "host", "key_file", "workdir", "python", "serial", "benchmark_binary")
 
 
@@ -56,11 +56,24 @@ class Target:
                 f"accelerator {self.accelerator!r}, but the profile {profile.name} "
                 f"places operations on {profile.partition.place}."
             )
-        if self.compiler == "edgetpu" and not profile.partition.compiled_operation:
-            found.append(f"compiler 'edgetpu', but {profile.name} is not a compiled profile.")
-        if self.accelerator == "edgetpu" and self.compiler == "passthrough":
-            found.append("compiler 'passthrough' cannot make a file that an Edge TPU runs.")
+        makes, wanted = MAKES.get(self.compiler), profile.partition.compiled_operation
+        if makes is not None and not wanted:
+            found.append(
+                f"compiler {self.compiler!r}, but {profile.name} is not a compiled profile."
+            )
+        elif makes is not None and makes != wanted:
+            found.append(
+                f"compiler {self.compiler!r} makes {makes}, and {profile.name} wants {wanted}."
+            )
+        if wanted and self.accelerator != "cpu" and self.compiler == _NO_COMPILER:
+            what = profile.partition.label
+            found.append(f"compiler {self.compiler!r} cannot make a file that an {what} runs.")
         return found
+
+    @property
+    def runs(self) -> bool:
+        """Whether edgeopt has a runtime that reaches such a device."""
+        return self.runtime != _NO_RUNTIME
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -125,7 +138,7 @@ def _read(path: Path) -> Target:
         "profile": profile,
         "compiler": root.choice("compiler", names("compilers"), "passthrough"),
         "runtime": root.choice("runtime", names("runtimes"), "litert"),
-        "accelerator": root.choice("accelerator", ACCELERATORS, profile.partition.place),
+        "accelerator": root.text("accelerator", profile.partition.place),
         "transport": _transport(root),
         "compiler_options": _options(root),
         "attached": root.text("attached", "") or None,

@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from edgeopt.cli import options, output
-from edgeopt.errors import EdgeoptError, ToolError
+from edgeopt.errors import ToolError
 
 __all__ = ["doctor"]
 
@@ -34,7 +34,7 @@ def doctor(as_json: bool) -> None:
 
     Exit 4 when something that is always needed is missing.
     """
-    rows = [_python(), *_packages(), _edgetpu_compiler(), _folder()]
+    rows = [_python(), *_packages(), *_compilers(), _folder()]
     failed = [row for row in rows if not row["ok"] and row["required"]]
     if not as_json:
         output.checks(rows)
@@ -68,17 +68,11 @@ def _packages() -> list[dict[str, Any]]:
     return rows
 
 
-def _edgetpu_compiler() -> dict[str, Any]:
-    from edgeopt.compile import CompileOptions
-    from edgeopt.compile.compiler_host import locate
+def _compilers() -> list[dict[str, Any]]:
+    from edgeopt import registry
 
-    try:
-        found = locate(CompileOptions())
-    except EdgeoptError as error:
-        said = f"{error.message.rstrip('.')}  (for --target edgetpu: edgeopt compiler install)"
-        return _row("edgetpu_compiler", False, said, error.hint, False)
-    where = f"{found.host.name}  ({found.host.kind}, chosen by {found.origin})"
-    return _row("edgetpu_compiler", True, where, "", False)
+    checks = [registry.load("compiler_checks", n)() for n in registry.names("compiler_checks")]
+    return [_row(name, ok, found, hint, False) for name, ok, found, hint in checks]
 
 
 def _folder() -> dict[str, Any]:

@@ -106,6 +106,22 @@ class Latency:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ToldLatency:
+    """A time that a tool states without an interval: null in JSON, where Latency has one."""
+
+    value_ms: float
+    host: str
+    terms_ms: Mapping[str, float]
+    bound: str
+    reason: str
+    data: str
+
+    def to_json(self) -> dict[str, Any]:
+        told = Latency(**vars(self), low_ms=0, high_ms=0, coverage=None).to_json()
+        return {**told, "low": None, "high": None}
+
+
+@dataclass(frozen=True, kw_only=True)
 class Choice:
     """One way to go, with its estimate: milliseconds per inference, and inferences per second
     where several devices work at once (None: one after the other)."""
@@ -149,22 +165,31 @@ class Advice:
 
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
-    """All that is estimated for one model; `latency` is None where nothing was fitted for it."""
+    """All that is estimated for one model; `latency` is None where nothing was fitted for it.
+
+    `memory_bytes` is what the model takes of each kind of memory, by name, where the estimator
+    tells that rather than `memory`, `told` a time without interval, `figures` its own as they are.
+    """
 
     estimator: str
     memory: Memory | None = None
     latency: Latency | None = None
     advice: tuple[Advice, ...] = ()
     notes: tuple[str, ...] = field(default=())
+    told: ToldLatency | None = None
+    memory_bytes: Mapping[str, int] = field(default_factory=dict)
+    figures: Mapping[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> dict[str, Any]:
         return {
             "source": "estimate",
             "estimator": self.estimator,
             "parameter_bytes": self.memory.to_json() if self.memory else None,
-            "latency_ms": self.latency.to_json() if self.latency else None,
+            "latency_ms": latency.to_json() if (latency := self.latency or self.told) else None,
             "advice": [item.to_json() for item in self.advice],
             "notes": list(self.notes),
+            "memory_bytes": dict(self.memory_bytes) or None,
+            "figures": dict(self.figures) or None,
         }
 
 

@@ -97,6 +97,14 @@ class Partition:
     outputs: tuple[Layer, ...]
     payload_bytes: int
 
+    @property
+    def kind(self) -> str:
+        return "Edge TPU"
+
+    def rows(self) -> list[tuple[str, str]]:
+        """All of it, for whoever has no view of its own."""
+        return [(name, str(value)) for name, value in self.to_json().items()]
+
     def to_json(self) -> dict[str, Any]:
         plain = {name: getattr(self, name) for name in self.__dataclass_fields__}
         return plain | {

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from math import prod
 
 from edgeopt.facts import Operator, Subgraph, Tensor
+from edgeopt.model.compiled import holds_code
 
 __all__ = ["count_parameters"]
 
@@ -13,8 +14,6 @@ _FLOATS = {"float32", "float16", "bfloat16", "float64", "float8_e4m3fn", "float8
 _WEIGHTS = _FLOATS | {"int2", "int4", "uint4", "int8", "uint8", "int16"}
 # int32 and int64 constants are shapes, axes and indices, except the biases of these.
 _BIASED = {"CONV_2D", "DEPTHWISE_CONV_2D", "FULLY_CONNECTED", "TRANSPOSE_CONV", "CONV_3D"}
-# Constants of these live in a payload that only the accelerator's driver can read.
-_OPAQUE = {"edgetpu-custom-op"}
 
 
 def count_parameters(subgraphs: tuple[Subgraph, ...]) -> int | None:
@@ -25,7 +24,7 @@ def count_parameters(subgraphs: tuple[Subgraph, ...]) -> int | None:
     seen: dict[tuple[int, int], int] = {}
     for subgraph in subgraphs:
         for operator in subgraph.operators:
-            if operator.op in _OPAQUE:
+            if holds_code(operator):
                 return None
             for tensor in _weights(operator):
                 seen[_identity(subgraph, tensor)] = prod(tensor.shape or ())

@@ -14,9 +14,8 @@ from edgeopt.errors import ModelError, ToolError
 from edgeopt.model.child import limit_memory, run_child
 from edgeopt.model.source import read_bytes
 
-__all__ = ["EDGETPU_OP", "probe"]
+__all__ = ["probe"]
 
-EDGETPU_OP = "edgetpu-custom-op"
 _REFUSED = 3  # the child's exit code for a reason given by the runtime
 _MISSING = 4  # and for a runtime that is not installed
 
@@ -52,11 +51,14 @@ def probe(path: Path, *, timeout_s: float = 60) -> None:
 
 def _refuse_compiled(path: Path) -> None:
     from edgeopt.model import tflite
+    from edgeopt.model.compiled import compiled_format, holds_code
 
     contents = tflite.parse(read_bytes(path))
-    if any(op.op == EDGETPU_OP for graph in contents.subgraphs for op in graph.operators):
+    operators = (op for graph in contents.subgraphs for op in graph.operators)
+    if part := next(filter(holds_code, operators), None):
+        chip = compiled_format(part).chip
         raise ModelError(
-            f"{path} is compiled for the Edge TPU ({EDGETPU_OP}): it needs the Edge TPU delegate.",
+            f"{path} is compiled for {chip} ({part.op}): this computer cannot run it.",
             "Probe the model from before compilation, or run this one on the device.",
         )
 

@@ -18,6 +18,7 @@ from edgeopt.artifact import Artifact, hash_path
 from edgeopt.compile import CompiledSegment, CompileOptions, CompileResult
 from edgeopt.errors import EdgeoptError, InputError, ModelError, ToolError
 from edgeopt.findings import OpPlacement, Placement
+from edgeopt.pipeline.estimating import estimate_compiled
 from edgeopt.pipeline.proving import Proof, proof_notes, prove_files
 from edgeopt.pipeline.session import Session
 from edgeopt.store import Entry, Store, publish
@@ -130,6 +131,10 @@ def _record(
         if found["placement"]
         else session.report.placement,
     )
+    details = found["result"]["details"]
+    estimate = estimate_compiled(details, session.report.placement, session.target)
+    if estimate is not None:
+        session.add(estimate=estimate)
 
 
 def _prove(session: Session, source: Artifact, files: Sequence[Path]) -> list[Proof]:

@@ -115,7 +115,7 @@ def _request(session: Session) -> ConversionRequest:
         batch=job.batch,
         calibration_samples=job.calibration_samples,
         per_channel="per_channel" in session.target.profile.granularity,
-        legacy_ops=session.target.accelerator == "edgetpu",
+        legacy_ops=session.target.profile.inline_buffers,
         quality=job.quality,
         keep=job.training.kept,
     )

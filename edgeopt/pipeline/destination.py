@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeopt import registry
-from edgeopt.errors import InputError
+from edgeopt.errors import DeviceError, InputError
 from edgeopt.paths import config_dir
 from edgeopt.pipeline.session import Session
 
@@ -37,10 +37,16 @@ def device_spec(session: Session) -> DeviceSpec:
 def settle_device(session: Session) -> None:
     """Refuse what cannot work, and say where it runs when no device was named.
 
-    Raises InputError for an unknown device, an Android target without one, and a runtime that needs
-    Python on a device that has none.
+    Raises DeviceError for a target that edgeopt only compiles for; InputError for an unknown
+    device, an Android target without one, and a runtime that needs Python on a device without.
     """
     target, spec = session.target, device_spec(session)
+    if not target.runs:
+        raise DeviceError(
+            f"edgeopt has no runtime that reaches an {target.profile.partition.label}: "
+            f"{target.name} is for compiling.",
+            "Leave the run out with --no-run, and build the compiled file into your firmware.",
+        )
     reached = target.transport.get("kind")
     if session.job.device is None and reached == "adb":
         raise InputError(

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Drawing"]
 
-_CHIPS = {"edgetpu": "Edge TPU", "gpu": "GPU", "npu": "NPU"}
 _SOURCES = {
     "predicted": "predicted, not compiled",
     "compiled_file": "read from the compiled file",
@@ -42,7 +41,7 @@ class Drawing:
         """From a proof the source's graph, else the file's own. Raises InputError where the format
         does not tell of operations."""
         if found.proof is not None and found.source is not None:
-            return _proven(found.facts, found.source, found.proof)
+            return _proven(found.facts, found.source, found.proof, found.chip)
         if found.placement is None:
             raise InputError(
                 f"{found.facts.path.name} is a {found.facts.format} model: where its layers run is "
@@ -89,7 +88,6 @@ def _placed(found: Inspection) -> Drawing:
     assert placement is not None
     graph = found.facts.subgraphs[0]
     names = layer_names(graph)
-    kinds = {op.placement for op in placement.ops} - {"cpu"}
     places = {
         op.index: Place(
             kind="cpu" if where.placement == "cpu" else "chip",
@@ -107,7 +105,7 @@ def _placed(found: Inspection) -> Drawing:
         places=places,
         title=found.facts.path.name,
         lines=(f"{line}, {placement.ops_cpu} on the CPU", _SOURCES[placement.source]),
-        chip=_CHIPS.get(min(kinds, default="edgetpu"), "accelerator"),
+        chip=found.chip,
         signature=next(iter(found.facts.signatures), ""),
     )
 
@@ -116,7 +114,7 @@ def _told(reason: str, hint: str) -> str:
     return "\n".join(filter(None, (reason, hint)))
 
 
-def _proven(compiled: ModelFacts, source: ModelFacts, proof: Proof) -> Drawing:
+def _proven(compiled: ModelFacts, source: ModelFacts, proof: Proof, chip: str) -> Drawing:
     graph, mapping = source.subgraphs[0], proof.mapping
     several = len(mapping.partitions) > 1
     groups = {
@@ -146,6 +144,6 @@ def _proven(compiled: ModelFacts, source: ModelFacts, proof: Proof) -> Drawing:
         places=places,
         title=f"{source.path.name} inside {compiled.path.name}",
         lines=(line, f"mapping {state} from the compiled file; {other}"),
-        chip=_CHIPS["edgetpu"],
+        chip=chip,
         signature=next(iter(source.signatures), ""),
     )

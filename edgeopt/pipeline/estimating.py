@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ from edgeopt.target import Target
 if TYPE_CHECKING:
     from edgeopt.estimate import Estimate
 
-__all__ = ["estimate_for", "estimate_json"]
+__all__ = ["estimate_compiled", "estimate_for", "estimate_json"]
 
 
 def estimate_for(
@@ -60,6 +60,17 @@ def estimate_json(
 ) -> dict[str, Any] | None:
     """The `estimate` object of a report, with the errors of `estimate_for`."""
     found = estimate_for(facts, placement, target, host=host, beside=beside)
+    return found.to_json() if found else None
+
+
+def estimate_compiled(
+    details: Mapping[str, Any], placement: Placement | None, target: Target
+) -> dict[str, Any] | None:
+    """What the compiler itself estimates, from the `details` of its result; None where nothing."""
+    if target.compiler not in registry.names("compiler_estimates"):
+        return None
+    read = registry.load("compiler_estimates", target.compiler)
+    found: Estimate | None = read(details, placement.ops_cpu if placement else 0)
     return found.to_json() if found else None
 
 

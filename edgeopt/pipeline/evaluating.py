@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt.errors import EdgeoptError, InputError, ModelError
 from edgeopt.job import Job
+from edgeopt.model.compiled import formats_of, is_compiled
 from edgeopt.model.detect import detect
-from edgeopt.model.edgetpu_payload import is_compiled
 from edgeopt.model.read import structure
 from edgeopt.verify.accuracy import Measuring
 
@@ -152,7 +152,8 @@ def _measured(
     job, facts = session.job, structure(model.path)
     if is_compiled(facts) and not job.on_device:
         raise ModelError(
-            f"{model.path.name} is compiled for an Edge TPU: this machine cannot run it.",
+            f"{model.path.name} is compiled for {formats_of(facts)[0].chip}: this machine cannot "
+            "run it.",
             "Evaluate it where it runs: --on-device --device NAME.",
         )
     there = None

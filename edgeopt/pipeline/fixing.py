@@ -274,7 +274,7 @@ def _named_cuts(
 
 
 def _role(profile: HardwareProfile) -> str:
-    return "tpu" if profile.partition.place == "edgetpu" else profile.partition.place
+    return profile.partition.short
 
 
 def _waiting(fixed: Fixed) -> str:

@@ -12,7 +12,7 @@ from dataclasses import replace
 from edgeopt.artifact import Artifact
 from edgeopt.errors import EdgeoptError, InputError, ModelError
 from edgeopt.job import Job
-from edgeopt.model.edgetpu_payload import is_compiled
+from edgeopt.model.compiled import formats_of, is_compiled
 from edgeopt.pipeline import (
     candidates,
     compiling,
@@ -137,10 +137,12 @@ def _as_it_is(session: Session) -> None:
             f"{session.job.model} is a {session.facts.format} model; benchmark runs .tflite files.",
             "Convert it first (edgeopt convert), or use edgeopt deploy.",
         )
-    if is_compiled(session.facts) and not session.target.profile.compiled(session.facts):
+    made = formats_of(session.facts)
+    if made and not session.target.profile.compiled(session.facts):
         raise ModelError(
-            f"{session.job.model} is compiled for an Edge TPU; {session.target.name} is none.",
-            "Use --target edgetpu or a Coral board, or give the file from before compiling.",
+            f"{session.job.model} is compiled for {made[0].chip}; {session.target.name} is none.",
+            f"Use --target {made[0].target} or a board with one, or give the file from before "
+            "compiling.",
         )
     session.add(artifacts=(Artifact.of(session.job.model, "source"),))
 

@@ -11,7 +11,7 @@ from edgeopt.errors import InputError, ModelError
 from edgeopt.facts import ModelFacts
 from edgeopt.findings import ConstraintReport, Placement
 from edgeopt.model import read
-from edgeopt.model.edgetpu_payload import CUSTOM_OP, Partition, is_compiled, read_payload
+from edgeopt.model.compiled import Part, formats_of, holds_code, is_compiled, read_parts
 from edgeopt.pipeline.estimating import estimate_json
 from edgeopt.pipeline.explaining import explanations
 from edgeopt.pipeline.proving import Proof, compiled_json, prove_compiled
@@ -21,8 +21,6 @@ from edgeopt.target import load_target
 
 __all__ = ["Inspection", "check_drawing", "inspect_model"]
 
-_DEFAULT_TARGET = "edgetpu"  # of --source: only Edge TPU files can be compared
-
 
 @dataclass(frozen=True, kw_only=True)
 class Inspection:
@@ -31,10 +29,11 @@ class Inspection:
     facts: ModelFacts
     constraints: ConstraintReport | None
     placement: Placement | None
-    partitions: tuple[Partition, ...]
+    partitions: tuple[Part, ...]
     together: tuple[dict[str, Any], ...]
     source: ModelFacts | None
     proof: Proof | None
+    chip: str  # the accelerator's name for people
     content: dict[str, Any]
 
     @property
@@ -46,7 +45,7 @@ class Inspection:
     @property
     def left(self) -> int:
         """Operations of a compiled file that are outside its partitions."""
-        return sum(op.op != CUSTOM_OP for op in self.facts.operators())
+        return sum(not holds_code(op) for op in self.facts.operators())
 
     def draw(self, picture: Path | None, node_data: Path | None) -> list[Path]:
         """Write what was asked for, each file whole or not at all; returns the files.
@@ -122,6 +121,7 @@ def inspect_model(
         together=shared,
         source=original,
         proof=proof,
+        chip=profile.partition.label if profile else next((p.kind for p in partitions), ""),
         content=content,
     )
 
@@ -144,19 +144,19 @@ def _refuse(
 ) -> None:
     """Arguments that do not fit each other, or the file."""
     if runtime is not None and target is None and source is None:
-        raise InputError("--min-runtime-version is about a target.", "Add --target edgetpu.")
+        raise InputError("--min-runtime-version is about a target.", "Add --target NAME.")
     if (source or together) and not is_compiled(facts):
         raise InputError(
-            f"{facts.path} is not compiled for an Edge TPU: there is nothing to open.",
+            f"{facts.path} is not compiled for any accelerator: there is nothing to open.",
             "Give the compiled file as MODEL and the one from before compiling as --source.",
         )
 
 
 def _open(
     facts: ModelFacts, together: Sequence[Path], content: dict[str, Any]
-) -> tuple[tuple[Partition, ...], tuple[dict[str, Any], ...]]:
+) -> tuple[tuple[Part, ...], tuple[dict[str, Any], ...]]:
     """The partitions, and which other files share their cache; both also go into `content`."""
-    partitions = read_payload(facts)
+    partitions = read_parts(facts)
     content["compiled"] = compiled_json(partitions)
     shared = tuple(_together(partitions, path) for path in together)
     if shared:
@@ -190,14 +190,15 @@ def _judge(
 def _prove(
     facts: ModelFacts, source: ModelFacts, profile: HardwareProfile | None, runtime: int | None
 ) -> Proof:
-    return prove_compiled(facts, source, profile or load_target(_DEFAULT_TARGET).profile, runtime)
+    own = profile or load_target(formats_of(facts)[0].target).profile
+    return prove_compiled(facts, source, own, runtime)
 
 
-def _together(partitions: tuple[Partition, ...], path: Path) -> dict[str, Any]:
+def _together(partitions: tuple[Part, ...], path: Path) -> dict[str, Any]:
     """Models compiled together share a caching token; 0 stands for none."""
-    other = read_payload(read(path))
+    other = read_parts(read(path))
     if not other:
-        raise InputError(f"{path} is not compiled for an Edge TPU.", "Give a compiled model.")
+        raise InputError(f"{path} is not compiled for any accelerator.", "Give a compiled model.")
     mine = {p.parameter_caching_token for p in partitions} - {0}
     return {
         "path": str(path),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 from edgeopt.errors import ModelError, ToolError
 from edgeopt.facts import ModelFacts
 from edgeopt.findings import Placement
-from edgeopt.model.edgetpu_payload import Partition, is_compiled
+from edgeopt.model.compiled import Part, is_compiled
 from edgeopt.model.read import structure
 from edgeopt.profile import HardwareProfile
 from edgeopt.verify.mapping import Comparison, Mapping, compare, prove
@@ -49,8 +49,8 @@ def prove_compiled(
 
 
 def prove_files(source: Path, files: Sequence[Path], profile: HardwareProfile) -> list[Proof]:
-    """The proof of each file that the Edge TPU compiler made of `source`, before it is published;
-    empty for other compilers' files. Segments are held against each other too.
+    """The proof of each file that a compiler made of `source`, before it is published; empty
+    for files without machine code. Segments are held against each other too.
 
     Raises ToolError where a file does not belong to the source, or segments leave something out.
     """
@@ -88,15 +88,26 @@ def proof_notes(proofs: Sequence[Proof]) -> Iterator[str]:
             yield f"{len(wrong)} operations are not where they were predicted{uncertain}. {where}"
 
 
-def compiled_json(partitions: tuple[Partition, ...]) -> dict[str, Any] | None:
+def compiled_json(partitions: tuple[Part, ...]) -> dict[str, Any] | None:
     """The field `compiled`; None for a file that is not compiled. Sums are over its partitions."""
     if not partitions:
         return None
     return {
         "chips": sorted({p.chip for p in partitions}),
-        "min_runtime_version": max(p.min_runtime_version for p in partitions),
-        "on_chip_bytes": sum(p.on_chip_bytes for p in partitions),
-        "off_chip_bytes": sum(p.off_chip_bytes for p in partitions),
+        "min_runtime_version": _most(p.min_runtime_version for p in partitions),
+        "on_chip_bytes": _sum(p.on_chip_bytes for p in partitions),
+        "off_chip_bytes": _sum(p.off_chip_bytes for p in partitions),
         "instruction_bytes": sum(p.instruction_bytes for p in partitions),
         "partitions": [p.to_json() for p in partitions],
     }
+
+
+def _sum(values: Iterable[int | None]) -> int | None:
+    """None where one is not known."""
+    found = list(values)
+    known = [value for value in found if value is not None]
+    return sum(known) if len(known) == len(found) else None
+
+
+def _most(values: Iterable[int | None]) -> int | None:
+    return max((value for value in values if value is not None), default=None)

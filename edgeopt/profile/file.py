@@ -196,6 +196,8 @@ def _partition(root: Section) -> Partition:
     types = section.section("type_runtime", required=False)
     partition = Partition(
         place=section.text("place", "cpu"),
+        label=section.text("label", ""),
+        short=section.text("short", ""),
         pick=section.choice("pick", PICKS, "none"),
         compiled_operation=section.text("compiled_operation", ""),
         runtime_version=section.optional("runtime_version", least=1),

@@ -59,7 +59,7 @@ SCHEMES: Mapping[str, tuple[str, str, bool]] = {
     "int16x8": ("int8", "int16", True),
 }
 GRANULARITIES = ("per_channel", "per_tensor")
-PICKS = ("none", "first", "largest")
+PICKS = ("none", "first", "largest", "all")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,9 @@ class Runtime:
 
 @dataclass(frozen=True, kw_only=True)
 class Partition:
-    """How the accelerator divides a graph. `pick` "none": everything runs on the CPU.
+    """How the accelerator divides a graph. `pick` "none": everything runs on the CPU;
+    "all": each part that it takes goes there. `label` is the place's name for people, `short`
+    that in the names of files of which only a part is for it.
 
     `compiled_operation` is the custom operator that a compiled file holds, "" where there is none;
     `runtime_version` the device runtime's own number, which `OperationRule.min_runtime` refers to;
@@ -111,11 +113,17 @@ class Partition:
     """
 
     place: str = "cpu"
+    label: str = ""
+    short: str = ""
     pick: str = "none"
     compiled_operation: str = ""
     runtime_version: int | None = None
     type_runtime: Mapping[str, int] = field(default_factory=dict)
     source: str = ""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "label", self.label or self.place)
+        object.__setattr__(self, "short", self.short or self.place)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -43,8 +43,7 @@ def figures(op: Operator, profile: HardwareProfile, cause: str) -> Mapping[str, 
 
 
 def _place_name(profile: HardwareProfile) -> str:
-    names = {"edgetpu": "the Edge TPU", "gpu": "the GPU"}
-    return names.get(profile.partition.place, profile.partition.place)
+    return f"the {profile.partition.label}"
 
 
 def _text(value: Any) -> str:

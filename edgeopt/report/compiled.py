@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from edgeopt.model.compiled import Part
 from edgeopt.model.edgetpu_payload import Layer, Partition
 from edgeopt.report.units import bytes_text
 
@@ -21,19 +22,41 @@ def _plain(text: object) -> str:
     return escape("".join(c if c.isprintable() else "�" for c in str(text)))
 
 
-def partitions_view(partitions: Sequence[Partition], left: int) -> RenderableType:
+def partitions_view(partitions: Sequence[Part], left: int) -> RenderableType:
     """One block for each partition; `left` operations are outside."""
-    count = f"{len(partitions)} Edge TPU partition{'s' * (len(partitions) != 1)}"
-    parts: list[RenderableType] = [f"[bold]compiled[/]  {count}, {left} operations on the CPU"]
+    kinds = sorted({part.kind for part in partitions})
+    count = f"{len(partitions)} {' and '.join(kinds)} partition"
+    count += "s" * (len(partitions) != 1)
+    parts: list[RenderableType] = [
+        f"[bold]compiled[/]  {count}, {left} operation{'s' * (left != 1)} on the CPU"
+    ]
     for number, partition in enumerate(partitions, 1):
-        parts += ["", _partition(number, partition)]
+        parts.append("")
+        if isinstance(partition, Partition):
+            parts.append(_partition(number, partition))
+        else:  # it says itself what is worth showing
+            parts.append(_rows(number, partition))
     return Group(*parts)
 
 
-def _partition(number: int, p: Partition) -> RenderableType:
+def _grid() -> Table:
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold cyan", no_wrap=True)
     grid.add_column(overflow="fold")
+    return grid
+
+
+def _rows(number: int, part: Part) -> RenderableType:
+    """What the format itself says of a part."""
+    grid = _grid()
+    grid.add_row(f"partition {number}", f"operation {part.operator}")
+    for label, text in part.rows():
+        grid.add_row(label, "\n".join(_plain(line) for line in text.split("\n")))
+    return grid
+
+
+def _partition(number: int, p: Partition) -> RenderableType:
+    grid = _grid()
     version = p.compiler_version.removeprefix("cl/")
     made = f"compiler build {_plain(version)}" if version else "compiler build not stated"
     grid.add_row(
@@ -104,6 +127,11 @@ def proof_view(
     if mapping["covers"] == "segment":
         line += f", {len(mapping['elsewhere_ops'])} in other segments"
     lines: list[RenderableType] = [line]
+    sampled = sum(p["weights"]["sampled"] for p in mapping["partitions"])
+    found = sum(p["weights"]["found"] for p in mapping["partitions"])
+    if sampled:
+        all_ = "all " if found == sampled else f"{found} of "
+        lines.append(f"  [dim]{all_}{sampled} samples of the source's weights are inside[/]")
     lines += [f"  [yellow]{_plain(problem)}[/]" for problem in mapping["problems"]]
     if prediction["agrees"]:
         lines.append(f"[green]✓[/] as predicted, all {prediction['compared']} operations")

@@ -35,6 +35,10 @@ def add_rows(grid: Table, estimate: Mapping[str, Any] | None) -> None:
 def _memory_line(estimate: Mapping[str, Any]) -> str | None:
     """`3.8 MiB of parameters, all on chip; fits the cache (6.0 to 7.8 MiB)  estimate`."""
     memory = estimate["parameter_bytes"]
+    by = escape(estimate["estimator"])
+    if areas := estimate["memory_bytes"]:
+        told = ", ".join(f"{bytes_text(count)} {escape(area)}" for area, count in areas.items())
+        return f"{told}  [dim]estimate by {by}[/]"
     if memory is None:
         return None
     line = f"{bytes_text(memory['total'])} of parameters, "
@@ -53,8 +57,12 @@ def _latency_line(estimate: Mapping[str, Any]) -> str | None:
     latency = estimate["latency_ms"]
     if latency is None:
         return None
-    low, value, high = (_ms(latency[key]) for key in ("low", "value", "high"))
-    line = f"about {value}, {low} to {high}"
+    line = f"about {_ms(latency['value'])}"
+    if latency["low"] is None:
+        line += f" on {escape(latency['host'])}"
+        line += f"  [dim]estimate by {escape(estimate['estimator'])}, not measured[/]\n"
+        return line + escape(latency["reason"])
+    line += f", {_ms(latency['low'])} to {_ms(latency['high'])}"
     if latency["coverage"] is not None:
         line += f" for {100 * latency['coverage']:.0f}% of models"
     line += f", over {escape(latency['host'])}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from edgeopt.errors import ModelError
 from edgeopt.facts import ModelFacts, Operator
 from edgeopt.findings import ConstraintReport
-from edgeopt.model.edgetpu_payload import read_payload
+from edgeopt.model.compiled import read_parts
 from edgeopt.model.schema import BUILTIN_OPERATORS
 from edgeopt.profile import FLOATS, HardwareProfile
 from edgeopt.verify.collector import Collector
@@ -71,7 +71,7 @@ def _check_compiled(facts: ModelFacts, to: Collector, compiled: list[Operator]) 
 def _check_payload(facts: ModelFacts, to: Collector) -> None:
     """The machine code must be whole, and for a device runtime that exists."""
     try:
-        parts = read_payload(facts)
+        parts = read_parts(facts)
     except ModelError as error:
         to.require(
             False,
@@ -85,7 +85,7 @@ def _check_payload(facts: ModelFacts, to: Collector) -> None:
     offered = to.profile.partition.runtime_version
     for part in parts:
         to.require(
-            offered is None or part.min_runtime_version <= offered,
+            offered is None or (part.min_runtime_version or 0) <= offered,
             "compiled.runtime",
             f"{to.profile.partition.compiled_operation} #{part.operator}",
             f"needs device runtime {part.min_runtime_version}",

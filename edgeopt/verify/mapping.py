@@ -10,15 +10,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from math import prod
 from typing import Any
 
 from edgeopt.errors import InputError
 from edgeopt.facts import ModelFacts, Operator, Tensor
 from edgeopt.findings import Placement
-from edgeopt.model.edgetpu_payload import CUSTOM_OP, Layer, is_compiled, parameters, read_payload
+from edgeopt.model.compiled import compiled_format, holds_code, is_compiled
 from edgeopt.verify.graph import Graph
 from edgeopt.verify.mapping_match import Contradiction, Pairs
+from edgeopt.verify.mapping_shared import inside_shared
 from edgeopt.verify.mapping_weights import weights_found
 
 __all__ = ["Comparison", "Disagreement", "MappedPartition", "Mapping", "compare", "prove"]
@@ -35,6 +35,7 @@ class MappedPartition:
     source_ops: tuple[int, ...]
     inputs: tuple[tuple[str, int | None], ...]
     outputs: tuple[tuple[str, int | None], ...]
+    place: str
     weights: tuple[int, int]  # groups of four that were looked for in the payload, and found
 
     def to_json(self) -> dict[str, Any]:
@@ -78,11 +79,11 @@ class Mapping:
             "elsewhere_ops": list(self.elsewhere_ops),
         }
 
-    def places(self, place: str = "edgetpu") -> dict[int, str]:
-        """Index of a source operation to `place` or "cpu"; those that are nowhere left out."""
+    def places(self) -> dict[int, str]:
+        """Index of a source operation to its place; those that are nowhere left out."""
         found = dict.fromkeys(self.cpu_ops, "cpu")
         for partition in self.partitions:
-            found.update(dict.fromkeys(partition.source_ops, place))
+            found.update(dict.fromkeys(partition.source_ops, partition.place))
         return found
 
 
@@ -133,11 +134,16 @@ def prove(compiled: ModelFacts, source: ModelFacts) -> Mapping:
     problems = [*_rest_unlike(compiled, source), *_payload_unlike(compiled)]
     problems += [f"{op.where} is like several operations of the source" for op in pairs.open[:8]]
     left = set(pairs.operators.values())
-    custom = [op for op in compiled.subgraphs[0].operators if op.op == CUSTOM_OP]
+    custom = [op for op in compiled.subgraphs[0].operators if holds_code(op)]
     owner: dict[int, int] = {}
     partitions = []
     for op in custom:
-        inside = _inside(pairs, op, left, problems)
+        shared = compiled_format(op).shares_memory
+        inside = (
+            inside_shared(pairs, op, custom, {*left, *owner})
+            if shared
+            else _inside(pairs, op, left, problems)
+        )
         if twice := inside & owner.keys():
             first = pairs.source.subgraph.operators[min(twice)]
             problems.append(f"{first.where} is needed inside two partitions")
@@ -168,7 +174,7 @@ def prove(compiled: ModelFacts, source: ModelFacts) -> Mapping:
 def _refuse_wrong_kinds(compiled: ModelFacts, source: ModelFacts) -> None:
     if not is_compiled(compiled):
         raise InputError(
-            f"{compiled.path} is not compiled for an Edge TPU: there is no mapping to prove.",
+            f"{compiled.path} is not compiled for any accelerator: there is no mapping to prove.",
             "Give the compiled file as MODEL and the one from before compiling as --source.",
         )
     if source.format != "tflite" or is_compiled(source):
@@ -189,35 +195,15 @@ def _rest_unlike(compiled: ModelFacts, source: ModelFacts) -> Iterable[str]:
 
 
 def _payload_unlike(compiled: ModelFacts) -> Iterable[str]:
-    """The layers that a payload lists must be the tensors of its operator."""
-    operators = [op for op in compiled.operators() if op.op == CUSTOM_OP]
-    for op, partition in zip(operators, read_payload(compiled), strict=True):
-        for tensors, layers in (
-            (compiled_inputs(op), partition.inputs),
-            (op.outputs, partition.outputs),
-        ):
-            named = {layer.name: layer for layer in layers}
-            for number, tensor in enumerate(tensors):
-                layer = named.get(tensor.name) or (
-                    layers[number] if len(layers) == len(tensors) else None
-                )
-                if layer is None or not _same(layer, tensor):
-                    yield f"the payload of {op.where} does not list {tensor.name[:80]!r} as it is"
+    """What a part says of itself must be what its operator says."""
+    for op in filter(holds_code, compiled.operators()):
+        form = compiled_format(op)
+        yield from form.unlike(op, form.read(op))
 
 
 def compiled_inputs(op: Operator) -> tuple[Tensor, ...]:
     """What a partition reads while it runs."""
-    return tuple(t for t in op.inputs if t is not None and not t.constant)
-
-
-def _same(layer: Layer, tensor: Tensor) -> bool:
-    q = tensor.quantization
-    known = layer.shape is not None and tensor.shape is not None and not tensor.dynamic
-    if known and prod(layer.shape or ()) != prod(tensor.shape or ()):
-        return False
-    if q is None or layer.scale is None:
-        return True
-    return (layer.scale, layer.zero_point) == (q.scales[0], q.zero_points[0])
+    return compiled_format(op).inputs(op)
 
 
 def _inside(pairs: Pairs, op: Operator, left: set[int], problems: list[str]) -> set[int]:
@@ -255,7 +241,8 @@ def _needed(graph: Graph, tensors: Sequence[int], stop: set[int]) -> set[int]:
 
 
 def _partition(pairs: Pairs, op: Operator, inside: set[int]) -> MappedPartition:
-    tensors = pairs.source.subgraph.tensors
+    form, tensors = compiled_format(op), pairs.source.subgraph.tensors
+    sources = [pairs.source.subgraph.operators[i] for i in inside]
 
     def border(found: Sequence[Tensor]) -> tuple[tuple[str, int | None], ...]:
         known = [pairs.tensors[t.index] for t in found if t.index in pairs.tensors]
@@ -266,7 +253,8 @@ def _partition(pairs: Pairs, op: Operator, inside: set[int]) -> MappedPartition:
         source_ops=tuple(sorted(inside)),
         inputs=border(compiled_inputs(op)),
         outputs=border(op.outputs),
-        weights=weights_found([pairs.source.subgraph.operators[i] for i in inside], parameters(op)),
+        place=form.place,
+        weights=weights_found(sources, form.parameters(op)) if form.parameters else (0, 0),
     )
 
 

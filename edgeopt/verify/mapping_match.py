@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 
 from edgeopt.errors import ModelError
 from edgeopt.facts import Operator, Subgraph, Tensor
-from edgeopt.model.edgetpu_payload import CUSTOM_OP
+from edgeopt.model.compiled import holds_code
 from edgeopt.model.schema import default_options
 from edgeopt.verify.graph import Graph
 
@@ -55,7 +55,7 @@ class Pairs:
         self._limit = limit
         self._used: set[int] = set()
         self._new: deque[Tensor] = deque()
-        self._kept = [op for op in compiled.operators if op.op != CUSTOM_OP]
+        self._kept = [op for op in compiled.operators if not holds_code(op)]
         self._waits = {op.index: len(self._active(op)) for op in self._kept}
         self._free: dict[object, list[Operator]] = {}
         for op in reversed(source.operators):  # so that the last is the first in the file
@@ -168,7 +168,7 @@ class Pairs:
 
     def _backward(self, tensor: Tensor) -> None:
         maker = self.compiled.producer.get(tensor.index)
-        if maker is None or maker.op == CUSTOM_OP:
+        if maker is None or holds_code(maker):
             return
         original = self.source.producer.get(self.tensors[tensor.index])
         if original is None:

@@ -9,7 +9,7 @@ from itertools import product
 from edgeopt.errors import ModelError
 from edgeopt.facts import ModelFacts, Operator
 from edgeopt.findings import OpPlacement, Placement
-from edgeopt.model.edgetpu_payload import read_payload
+from edgeopt.model.compiled import read_parts
 from edgeopt.model.layer_names import layers_of
 from edgeopt.profile import HardwareProfile
 from edgeopt.verify.graph import Graph
@@ -49,7 +49,7 @@ def predict(facts: ModelFacts, profile: HardwareProfile) -> Placement | None:
     placement = _placement(
         "predicted",
         ops + rest,
-        subgraphs=int(bool(found.chosen)),
+        subgraphs=found.parts,
         place=profile.partition.place,
     )
     span = found.mapped_range if found.uncertain else None
@@ -62,7 +62,7 @@ class Survey:
 
     `chosen` are the operations that go to the accelerator if it takes all that it may take;
     `uncertain` those whose place depends on one that it may refuse, with `mapped_range` the least
-    and the most that go there.
+    and the most that go there. `parts` is how many the chosen ones form.
     """
 
     graph: Graph
@@ -70,6 +70,7 @@ class Survey:
     chosen: frozenset[int]
     uncertain: frozenset[int] = frozenset()
     mapped_range: tuple[int, int] = (0, 0)
+    parts: int = 0
 
 
 def survey(facts: ModelFacts, profile: HardwareProfile) -> Survey:
@@ -85,6 +86,7 @@ def survey(facts: ModelFacts, profile: HardwareProfile) -> Survey:
         chosen=ways[0],
         uncertain=frozenset.union(*ways) - frozenset.intersection(*ways),
         mapped_range=(min(sizes), max(sizes)),
+        parts=choice.parts(judged) if ways[0] else 0,
     )
 
 
@@ -115,7 +117,7 @@ def _ways(judged: Sequence[Judgement]) -> Iterator[list[bool]]:
 
 
 class _Choice:
-    """Chooses the one partition that goes to the accelerator."""
+    """Chooses the partition that goes to the accelerator, or all where it takes several."""
 
     def __init__(self, graph: Graph, profile: HardwareProfile) -> None:
         operators = graph.subgraph.operators
@@ -131,10 +133,20 @@ class _Choice:
         taken = [[rest[i] for i in part] for kind, part in parts if kind]
         if not taken:
             return frozenset()
-        picked = taken[0] if self._pick == "first" else max(taken, key=len)
+        if self._pick == "all":
+            picked = [i for part in taken for i in part]
+        else:
+            picked = taken[0] if self._pick == "first" else max(taken, key=len)
         # Weights kept in float16 are read as such, and their DEQUANTIZE goes along, only when
         # nothing else stays behind (LiteRT tflite/delegates/utils.cc:236).
         return frozenset(picked) | (self._expanders if len(picked) == len(rest) else set())
+
+    def parts(self, judged: Sequence[Judgement]) -> int:
+        """How many there are where some operation is supported."""
+        if self._pick != "all":
+            return 1
+        kinds = [judged[i].supported for i in self._rest]
+        return sum(kind for kind, _ in self._order.partitions(kinds))
 
 
 def _place(op: Operator, found: Survey, profile: HardwareProfile) -> OpPlacement:
@@ -206,16 +218,14 @@ def _of_compiled_file(facts: ModelFacts, profile: HardwareProfile, compiled: set
     )
     found = _placement("compiled_file", ops, subgraphs=len(compiled), place=place)
     try:
-        payload = read_payload(facts)
+        payload = read_parts(facts)
     except ModelError:  # a violation for `check` to report; here its sizes are not known
         payload = ()
-    if not payload:
+    on_chip = [part.on_chip_bytes for part in payload if part.on_chip_bytes is not None]
+    off_chip = [part.off_chip_bytes for part in payload if part.off_chip_bytes is not None]
+    if not on_chip:
         return found
-    return replace(
-        found,
-        on_chip_bytes=sum(part.on_chip_bytes for part in payload),
-        off_chip_bytes=sum(part.off_chip_bytes for part in payload),
-    )
+    return replace(found, on_chip_bytes=sum(on_chip), off_chip_bytes=sum(off_chip))
 
 
 def _placement(

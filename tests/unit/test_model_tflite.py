@@ -205,7 +205,7 @@ def test_probe_gives_the_runtimes_reason(shared: Path) -> None:
 
 
 def test_probe_says_that_a_compiled_model_needs_its_delegate(shared: Path) -> None:
-    with pytest.raises(ModelError, match="needs the Edge TPU delegate"):
+    with pytest.raises(ModelError, match="compiled for an Edge TPU"):
         probe(shared / "edgetpu/models/split_concat_edgetpu.tflite")
 
 
