@@ -37,7 +37,9 @@ class Candidate:
 
     @property
     def complexity(self) -> int:
-        return 2 * self.equalization + self.bias_correction + (self.ranges != "minmax")
+        # Searched ranges count as no estimate: their gain is hidden while weights are not rounded.
+        estimated = self.ranges not in ("minmax", "search")
+        return 2 * self.equalization + self.bias_correction + estimated
 
     def describe(self) -> str:
         parts = ["minimum and maximum" if self.ranges == "minmax" else f"{self.ranges} ranges"]

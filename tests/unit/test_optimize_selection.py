@@ -82,6 +82,12 @@ def test_a_tie_goes_to_the_simplest() -> None:
     assert choose([plain, trial(0.001, Candidate(ranges="mse"))]) is plain
 
 
+def test_between_minimum_and_maximum_and_searched_ranges_the_loss_decides() -> None:
+    searched = trial(0.001, Candidate(ranges="search"))
+    assert choose([trial(0.00101), searched]) is searched
+    assert choose([plain := trial(0.00099), searched]) is plain
+
+
 def test_a_tie_in_noise_that_changes_answers_is_none() -> None:
     better = trial(0.001, Candidate(ranges="mse"))
     assert choose([trial(0.00101, agrees=8), better]) is better
