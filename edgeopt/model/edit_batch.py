@@ -82,6 +82,8 @@ def _per_sample(operator: Operator) -> None:
 
 
 def _keeps_samples(operator: Operator) -> bool:
+    if not operator.inputs or not operator.outputs:
+        return False
     op, source, result = operator.op, operator.inputs[0], operator.outputs[0]
     if op in _PER_SAMPLE.split():
         return _elementwise(operator)

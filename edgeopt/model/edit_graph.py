@@ -218,7 +218,7 @@ def drop_buffers(model: Any) -> None:
     places = {old: new for new, old in enumerate(used)}
     model.buffers = [model.buffers[i] for i in used]
     for graph in model.subgraphs:
-        for tensor in graph.tensors:
+        for tensor in graph.tensors or []:
             tensor.buffer = places[tensor.buffer]
     for entry in model.metadata or []:
         entry.buffer = places.get(entry.buffer, 0)
@@ -227,7 +227,7 @@ def drop_buffers(model: Any) -> None:
 
 
 def _buffers_used(model: Any) -> Iterable[int]:
-    yield from (int(t.buffer) for g in model.subgraphs for t in g.tensors)
+    yield from (int(t.buffer) for g in model.subgraphs for t in g.tensors or [])
     yield from (int(entry.buffer) for entry in model.metadata or [])
     yield from _ints(model.metadataBuffer)
 
