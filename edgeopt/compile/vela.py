@@ -157,9 +157,7 @@ def _flags(options: CompileOptions) -> list[str]:
             f"The target does not say vela's {missing[0]}, and vela would guess it.",
             "Write it under [compiler_options]; `vela --list-configs Arm/vela.ini` names them.",
         )
-    return ["--show-cpu-operations", "--verbose-performance"] + [
-        word for name, value in options.extra.items() for word in (_FLAGS[name], value)
-    ]
+    return [word for name, value in options.extra.items() for word in (_FLAGS[name], value)]
 
 
 def _source(path: Path) -> ModelFacts:

@@ -68,6 +68,16 @@ RULES: Mapping[str, Mapping[str, str]] = {
     "single_hot_shape": {},
     "lstm_kernel": {"full_inputs": "ints"},
     "one_dimensional_output": {},
+    "stride": {"limit": "int", "free_padding": "text?"},
+    "kernel": {"side": "int", "same_side": "int?"},
+    "resize_factor": {"factors": "ints", "half_pixel_factors": "ints?"},
+    "last_axis": {"most": "int"},
+    "same_type": {"types": "texts"},
+    "same_shape": {},
+    "same_quantization": {"inputs": "ints"},
+    "quantized": {},
+    "batch_one": {},
+    "transposed_stride": {},
 }
 
 
@@ -189,6 +199,8 @@ def _parameter(section: Section, name: str, kind: str) -> Any:
         return int(found) if found.is_integer() else found
     if kind == "bool":
         return section.flag(name)
+    if kind == "text":
+        return section.text(name)
     if kind == "texts":
         return section.texts(name)
     found = section.value(name)

@@ -58,7 +58,8 @@ def _head(target: Target) -> Table:
     grid.add_row("compiler", compiler)
     if target.compiler_options:
         grid.add_row("", _words(f"{k} = {v}" for k, v in target.compiler_options.items()))
-    grid.add_row("runs through", f"{escape(target.runtime)}, on the {escape(target.accelerator)}")
+    how = f"{escape(target.runtime)}, on the {escape(target.accelerator)}"
+    grid.add_row("runs through", how if target.runs else "nothing: edgeopt only compiles for it")
     grid.add_row("reached by", _words([transport.pop("kind", "local, or as --device says")]))
     if transport:
         grid.add_row("", _words(f"{key} = {value}" for key, value in transport.items()))
@@ -73,7 +74,8 @@ def _constraints(profile: HardwareProfile) -> Table:
         table.add_row(name, allowed, escape(profile.sources.get(name, "")))
     part = profile.partition
     if profile.accelerated:
-        text = f"the {part.pick} supported part of the graph goes to the {part.place}"
+        which = "every supported part" if part.pick == "all" else f"the {part.pick} supported part"
+        text = f"{which} of the graph goes to the {part.place}"
         if part.compiled_operation:
             text += f", compiled into {part.compiled_operation}"
         if part.runtime_version is not None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-import edgeopt.verify.shape_checks  # noqa: F401 - registers its rules
+import edgeopt.verify.npu_checks
+import edgeopt.verify.shape_checks  # noqa: F401 - registers its rules, as the one above
 from edgeopt.facts import Operator
 from edgeopt.findings import Violation
 from edgeopt.profile import HardwareProfile
