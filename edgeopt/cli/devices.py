@@ -84,7 +84,7 @@ def doctor(device: str, as_json: bool) -> None:
     with connect(spec) as connected:
         checks = examine(connected)
     failed = [c for c in checks if not c.ok]
-    rows = [{"name": c.name, "ok": c.ok, "found": c.found, "hint": c.hint} for c in checks]
+    rows = [c.to_json() for c in checks]
     content = {"name": spec.name, "kind": spec.kind, "url": spec.url, "checks": rows}
     if not as_json:
         output.checks(rows)

@@ -131,7 +131,9 @@ def checks(rows: Sequence[Mapping[str, Any]]) -> None:
     console = stdout()
     for row in rows:
         missing = "[red]x[/]" if row.get("required", True) else "[yellow]-[/]"
-        mark = "[green]✓[/]" if row["ok"] else missing
+        fine = "[yellow]![/]" if row.get("warning") else "[green]✓[/]"
+        mark = fine if row["ok"] else missing
         console.print(f"{mark} [bold]{_plain(row['name'])}[/]  {_plain(str(row['found']))}")
-        if not row["ok"] and row.get("required", True) and row["hint"]:
+        failed = not row["ok"] and row.get("required", True)
+        if row["hint"] and (failed or row.get("warning")):
             console.print(f"    {_plain(row['hint'])}")

@@ -93,10 +93,16 @@ def readings() -> dict[str, Any]:
         "temperature_c": {k: v / 1000.0 for k, v in kinds("thermal_zone*", "temp").items()},
         "cooling": kinds("cooling_device*", "cur_state"),
         "throttled_bits": throttled_bits(),
-        "apex_temperature_millic": number("/sys/class/apex/apex_0/temp"),
-        "apex_trip_millic": number("/sys/class/apex/apex_0/trip_point0_temp"),
+        "apex_temperature_millic": max(apex("temp"), default=None),
+        "apex_trip_millic": min(apex("trip_point0_temp"), default=None),
         "load_1min": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
     }
+
+
+def apex(name: str) -> list[int]:
+    """An attribute of every PCIe Edge TPU; one that sleeps answers with less than -40 degC."""
+    found = [number(path) for path in glob.glob("/sys/class/apex/apex_*/" + name)]
+    return [value for value in found if value is not None and value > -40000]
 
 
 def kinds(pattern: str, value: str) -> dict[str, Any]:
@@ -174,17 +180,16 @@ def check_accelerator(wants: str, compiled: bool) -> None:
 
 
 def make_interpreter(request: dict[str, Any], model: bytes, runtime: Any) -> Any:
-    name, version, module = runtime
+    name, _, module = runtime
     if name == "pycoral":
-        return module.make_interpreter(model, device=request.get("edgetpu_device") or None)
+        delegate = module.load_edgetpu_delegate(request.get("edgetpu_options") or {})
+        return module.make_interpreter(model, delegate=delegate)
     maker = module.lite if name == "tensorflow" else module
     options: dict[str, Any] = {"model_content": model, "num_threads": request["threads"]}
     if request["accelerator"] == "edgetpu":
         load = maker.experimental.load_delegate if name == "tensorflow" else module.load_delegate
-        refuse_known_crash(request.get("libedgetpu"), name, version)
         library = "libedgetpu.1.dylib" if sys.platform == "darwin" else "libedgetpu.so.1"
-        device = request.get("edgetpu_device")
-        options["experimental_delegates"] = [load(library, {"device": device} if device else {})]
+        options["experimental_delegates"] = [load(library, request.get("edgetpu_options") or {})]
     return maker.Interpreter(**options)
 
 
@@ -200,14 +205,6 @@ def guarded(make: Callable[[], Any]) -> Any:
             raise AgentError("edgetpu_open", text) from None
         absent = isinstance(error, (OSError, AttributeError))  # absent, or not a delegate
         raise AgentError("edgetpu_library" if absent else "load", text) from None
-
-
-def refuse_known_crash(package: Any, name: str, version: Any) -> None:
-    """libedgetpu 16.0 as Google built it (TF 2.5) crashes under tflite_runtime 2.12 and later."""
-    words = str(version).split(".") + ["0"]
-    recent = words[0].isdigit() and words[1].isdigit() and (int(words[0]), int(words[1])) >= (2, 12)
-    if name == "tflite_runtime" and recent and str(package or "").split("-")[0] == "16.0":
-        raise AgentError("edgetpu_mismatch", name + " " + str(version))
 
 
 def random_inputs(details: list[Any], seed: int) -> list[Any]:

@@ -6,16 +6,15 @@ import re
 from typing import Any
 
 from edgeopt.device.device import Device
+from edgeopt.device.edgetpu_choice import MATCHING
+from edgeopt.device.edgetpu_errors import heard, why_closed
+from edgeopt.device.edgetpu_run import EdgeTpuRun
 from edgeopt.device.edgetpu_state import read_state
 from edgeopt.device.printable import clean_text, tail
 from edgeopt.errors import DeviceError, EdgeoptError, InputError, ModelError
 
 __all__ = ["crash", "explained"]
 
-_MATCHING = (
-    "Use a libedgetpu built for that runtime (github.com/feranick/libedgetpu), or the pair of"
-    " libedgetpu 16.0 and tflite_runtime 2.5."
-)
 # 128 + signal, as a shell reports it.
 _SIGNALS = {
     132: ("SIGILL: an instruction its processor does not have", "Install the wheel for that CPU."),
@@ -34,23 +33,25 @@ _SIGNALS = {
 }
 
 
-def explained(message: dict[str, Any], device: Device, python: str) -> EdgeoptError:
-    """The error for an `error` line of the agent."""
+def explained(
+    message: dict[str, Any], device: Device, python: str, chip: EdgeTpuRun | None = None
+) -> EdgeoptError:
+    """The error for an `error` line of the agent; `chip` is what an Edge TPU's run began with."""
     code = str(message.get("code"))
     text = clean_text(str(message.get("text")), 600).strip().rstrip(".")
     name = device.transport.name
     if code == "no_runtime":
         return _no_runtime(message, device, python)
     if code == "edgetpu_open":
-        why, hint = read_state(device.transport).explain()
-        return DeviceError(f"The Edge TPU of {name} does not open: {why}.", hint)
+        return _closed(device, chip)
+    if why := heard(text):
+        details = {"reason": why.reason, "said": text}
+        return DeviceError(f"{name} cannot run this model: {why.what}.", why.hint, details=details)
     if code == "edgetpu_library":
         return DeviceError(
             f"{name} cannot load the Edge TPU library: {text}.",
             "Install libedgetpu1-std there (coral.ai/software, or github.com/feranick/libedgetpu).",
         )
-    if code == "edgetpu_mismatch":
-        return DeviceError(f"{name} has libedgetpu 16.0 with {text}, which crashes.", _MATCHING)
     if code == "busy":
         return DeviceError(f"{name} is busy: {text}.", "Wait for it, or end it there.")
     if code == "model_hash":
@@ -66,14 +67,23 @@ def explained(message: dict[str, Any], device: Device, python: str) -> EdgeoptEr
     return DeviceError(f"The run on {name} failed: {text}.", "Try edgeopt devices doctor.")
 
 
+def _closed(device: Device, chip: EdgeTpuRun | None) -> DeviceError:
+    state = read_state(device.transport)  # now: it may have been unplugged since
+    wanted = chip.options.get("device", "") if chip else ""
+    why = why_closed(state, wanted)
+    return DeviceError(
+        f"The Edge TPU of {device.transport.name} does not open: {why.what}.",
+        why.hint,
+        details={"reason": why.reason, "edgetpu": state.to_json()},
+    )
+
+
 def _load(name: str, text: str) -> EdgeoptError:
     if "Didn't find op for builtin opcode" in text:
         return DeviceError(
             f"The runtime on {name} is too old for this model: {text}.",
             "Upgrade it there: python3 -m pip install --upgrade ai-edge-litert.",
         )
-    if "Unsupported data type in custom op handler" in text:
-        return DeviceError(f"The libedgetpu of {name} is of another build: {text}.", _MATCHING)
     if "MemoryError" in text:
         return DeviceError(f"{name} has too little memory for this model.", "Use a smaller one.")
     return ModelError(f"The runtime on {name} cannot load the model: {text}.", "Inspect the model.")
@@ -85,6 +95,12 @@ def _no_runtime(message: dict[str, Any], device: Device, python: str) -> DeviceE
     tried = facts.get("tried")
     tried = tried if isinstance(tried, dict) else {}
     said = "; ".join(f"{k}: {clean_text(str(v), 100)}" for k, v in list(tried.items())[:5])
+    if why := heard(said):  # pycoral loads libedgetpu when it is imported
+        return DeviceError(
+            f"{device.transport.name} cannot run this model: {why.what}.",
+            why.hint,
+            details={"reason": why.reason, "tried": [clean_text(str(k), 40) for k in tried]},
+        )
     arch = device.facts().get("arch")
     version = re.match(r"3\.(\d+)\.", str(facts.get("python")))
     package = "ai-edge-litert"  # no wheel of it is for 32 bit, or for a Python before 3.9
@@ -105,10 +121,13 @@ def crash(
     name: str,
     python: str,
     stage: str,
-    accelerator: str,
+    pair: str = "",
     noise: bytes = b"",
 ) -> DeviceError:
-    """The error for an agent that ended without an answer; `noise` is what else it printed."""
+    """The error for an agent that ended without an answer; `noise` is what else it printed.
+
+    `pair` names the libedgetpu and the runtime of a run on an Edge TPU.
+    """
     said = tail(stderr) or " ".join(clean_text(noise.decode(errors="replace"), 80).split())
     words = f" It said: {said}." if said else ""
     if exit_code in (126, 127):
@@ -123,12 +142,18 @@ def crash(
             "It must be a Python 3.7 or later: see --device-python, `python` in devices.toml.",
         )
     what, hint = _SIGNALS.get(exit_code, (f"exit code {exit_code}", ""))
-    if exit_code == 139 and accelerator == "edgetpu":
-        hint = "A libedgetpu of another build than the runtime does this. " + _MATCHING
+    details = {"exit_code": exit_code, "stage": stage}
+    if pair and exit_code == 139:
+        words = f" It has {pair}.{words}"
+        hint = "A libedgetpu built for another runtime does this. " + MATCHING
+        details["reason"] = "version_clash"
+    elif pair and (why := heard(said)):
+        hint = f"That is: {why.what}. {why.hint}"
+        details["reason"] = why.reason
     if "SyntaxError" in said:
         hint = f"{python} there is older than Python 3.7: name a newer one with --device-python."
     return DeviceError(
         f"The run on {name} ended during {stage}: {what}.{words}",
         hint,
-        details={"exit_code": exit_code, "stage": stage},
+        details=details,
     )

@@ -15,7 +15,8 @@ from edgeopt.device.agent_answer import SCHEMA, Answer, Listener, checked, plain
 from edgeopt.device.agent_errors import crash, explained
 from edgeopt.device.conditions import changed_conditions
 from edgeopt.device.device import Device
-from edgeopt.device.edgetpu_state import read_state
+from edgeopt.device.edgetpu_choice import RUNTIMES as EDGETPU_RUNTIMES
+from edgeopt.device.edgetpu_run import EdgeTpuRun, prepared
 from edgeopt.device.packing import Transfer
 from edgeopt.device.printable import clean_text
 from edgeopt.device.run import RunRequest, RunResult
@@ -24,16 +25,15 @@ from edgeopt.device.transport import Completed
 from edgeopt.errors import DeviceError, InputError
 from edgeopt.progress import Progress
 
-__all__ = ["discard", "probe", "run"]
+__all__ = ["discard", "probe", "python_command", "run"]
 
 _AGENT = Path(__file__).with_name("agent.py")
 _SEED = 20_240_229
 _RUNTIMES = {
     "cpu": ("ai_edge_litert", "tflite_runtime", "tensorflow"),
-    # pycoral and tflite_runtime are what libedgetpu is built and tested for
-    "edgetpu": ("pycoral", "tflite_runtime", "ai_edge_litert"),
+    "edgetpu": EDGETPU_RUNTIMES,
 }
-_OPTIONS = ("runtime", "interpreter", "edgetpu_device", "offline")
+_OPTIONS = ("runtime", "interpreter", "edgetpu_device", "edgetpu_performance", "offline")
 _IN_HOME = 'exec "$HOME/$0" "$@"'
 _LOCK_WAIT_S = 120.0
 _PULL_S = 300.0
@@ -56,17 +56,20 @@ def run(device: Device, request: RunRequest, progress: Progress) -> RunResult:
     With `keep` False nothing of the run stays on the device, whatever happens.
     """
     _validate(request)
+    chip = None
+    if request.accelerator == "edgetpu":
+        chip = prepared(device, python_command(device), request.options)
     with device.workspace.discarding(), tempfile.TemporaryDirectory() as folder:
         placed = _place(device, request, progress, Path(folder))
         with device.workspace.run_dir() as run_dir:
             remote = f"{run_dir}/outputs" if request.inputs and request.want_outputs else None
-            message = _message(device, request, placed, remote)
-            answer, log = _execute(device, request, placed.agent, message, progress)
+            message = _message(device, request, placed, remote, chip)
+            answer, log = _execute(device, request, placed.agent, message, progress, chip)
             local = Path(folder) / "outputs"
             if remote and answer.outputs:
                 device.transport.pull(remote, local, timeout_s=_PULL_S)
         outputs = read_outputs(local, answer.outputs, _name(device)) if answer.outputs else None
-    return _result(device, answer, outputs, placed.transfer, log)
+    return _result(device, answer, outputs, placed.transfer, log, chip)
 
 
 def discard(device: Device, model: Path, sha256: str) -> None:
@@ -85,7 +88,7 @@ def probe(device: Device) -> dict[str, Any]:
     listener = Listener()
     done = _start(device, agent.path, message, 60, listener)
     if "probe" not in listener.lines:
-        raise _failure(device, done, listener, "cpu")
+        raise _failure(device, done, listener, None)
     return {key: plain(value, 4) for key, value in listener.lines["probe"].items()}
 
 
@@ -135,9 +138,12 @@ def _suffix(model: Path) -> str:
 
 
 def _message(
-    device: Device, request: RunRequest, placed: _Placed, outputs: str | None
+    device: Device,
+    request: RunRequest,
+    placed: _Placed,
+    outputs: str | None,
+    chip: EdgeTpuRun | None,
 ) -> dict[str, Any]:
-    edgetpu = request.accelerator == "edgetpu"
     wanted = request.options.get("interpreter")
     return {
         "mode": "run",
@@ -149,9 +155,8 @@ def _message(
         "runs": request.runs,
         "inputs": placed.inputs,
         "outputs": outputs,
-        "runtimes": [wanted] if wanted else list(_RUNTIMES[request.accelerator]),
-        "edgetpu_device": request.options.get("edgetpu_device"),
-        "libedgetpu": read_state(device.transport).package if edgetpu else None,
+        "runtimes": list(chip.choice.runtimes if chip else _runtimes(request, wanted)),
+        "edgetpu_options": chip.options if chip else {},
         "seed": _SEED,
         "deadline_s": request.timeout_s,
         # only what is timed must have the board to itself
@@ -160,8 +165,17 @@ def _message(
     }
 
 
+def _runtimes(request: RunRequest, wanted: str | None) -> tuple[str, ...]:
+    return (wanted,) if wanted else _RUNTIMES[request.accelerator]
+
+
 def _execute(
-    device: Device, request: RunRequest, agent: str, message: dict[str, Any], progress: Progress
+    device: Device,
+    request: RunRequest,
+    agent: str,
+    message: dict[str, Any],
+    progress: Progress,
+    chip: EdgeTpuRun | None,
 ) -> tuple[Answer, str]:
     listener = Listener()
     progress.stage(f"Run on {_name(device)}", request.runs or len(request.inputs), "runs")
@@ -175,7 +189,7 @@ def _execute(
     done = _start(device, agent, message, request.timeout_s, listener)
     elapsed_ns = time.monotonic_ns() - start
     if "result" not in listener.lines or done.exit_code != 0:
-        raise _failure(device, done, listener, request.accelerator)
+        raise _failure(device, done, listener, chip)
     answer = checked(
         listener.lines["result"],
         device=_name(device),
@@ -194,7 +208,7 @@ def _start(
 ) -> Completed:
     try:
         done = device.transport.run(
-            [*_command(_python(device)), "-B", agent],  # -B: no __pycache__ stays behind
+            [*python_command(device), "-B", agent],  # -B: no __pycache__ stays behind
             timeout_s=timeout_s,
             stdin=json.dumps(message).encode(),
             on_stdout=listener.feed,
@@ -214,25 +228,34 @@ def _start(
     return done
 
 
-def _failure(device: Device, done: Completed, listener: Listener, accelerator: str) -> Exception:
+def _failure(
+    device: Device, done: Completed, listener: Listener, chip: EdgeTpuRun | None
+) -> Exception:
     if "error" in listener.lines:
-        return explained(listener.lines["error"], device, _python(device))
+        return explained(listener.lines["error"], device, _python(device), chip)
     return crash(
         done.exit_code,
         done.stderr,
         name=_name(device),
         python=_python(device),
         stage=f"{listener.stage} ({listener.runtime})" if listener.runtime else listener.stage,
-        accelerator=accelerator,
+        pair=chip.pair if chip else "",
         noise=listener.noise,
     )
 
 
 def _result(
-    device: Device, answer: Answer, outputs: Any, transfer: Transfer | None, log: str
+    device: Device,
+    answer: Answer,
+    outputs: Any,
+    transfer: Transfer | None,
+    log: str,
+    chip: EdgeTpuRun | None,
 ) -> RunResult:
     before, after = (answer.conditions.get(key) for key in ("before", "after"))
     both = isinstance(before, dict) and isinstance(after, dict)
+    changed = changed_conditions(before or {}, after or {}) if both else ()
+    own = {"edgetpu": chip.to_json()} if chip else {}
     return RunResult(
         runtime=answer.runtime,
         runtime_version=answer.runtime_version,
@@ -244,9 +267,10 @@ def _result(
         init_ns=answer.init_ns,
         peak_rss_bytes=answer.peak_rss_bytes,
         outputs=outputs,
-        facts={**answer.facts, **device.facts()},
+        facts={**answer.facts, **device.facts(), **own},
         conditions=answer.conditions,
-        invalid_reasons=changed_conditions(before or {}, after or {}) if both else (),
+        invalid_reasons=(*changed, *(chip.invalid_reasons if chip else ())),
+        notes=chip.choice.notes if chip else (),
         sent_bytes=transfer.bytes if transfer else 0,
         transfer=transfer,
         log=log,
@@ -255,6 +279,11 @@ def _result(
 
 def _python(device: Device) -> str:
     return device.spec.python or (sys.executable if device.spec.kind == "local" else "python3")
+
+
+def python_command(device: Device) -> list[str]:
+    """The words that start the device's Python."""
+    return _command(_python(device))
 
 
 def _command(python: str) -> list[str]:

@@ -31,6 +31,8 @@ _KEYS = (
     "target",
     "tags",
     "cache_mb",
+    "edgetpu_device",
+    "edgetpu_performance",
 )
 _SECRETS = ("password", "passwd", "pass", "passphrase", "secret", "token")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -101,7 +103,8 @@ class _Reader:
         return Entry(name=name, url=url, settings=dict(self._settings(name, table)))
 
     def _settings(self, name: str, table: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-        for key in ("python", "workdir", "runtime", "target"):
+        texts = ("python", "workdir", "runtime", "target", "edgetpu_device", "edgetpu_performance")
+        for key in texts:
             if key in table:
                 yield key, self._text(table[key], key, name)
         for key, field in (("key", "key_file"), ("benchmark_binary", "benchmark_binary")):

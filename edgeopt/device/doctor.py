@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Any
 
-from edgeopt.device.agent_runner import probe
+from edgeopt.device.agent_runner import probe, python_command
+from edgeopt.device.check import Check
 from edgeopt.device.device import Device
+from edgeopt.device.edgetpu_checks import edgetpu_checks
+from edgeopt.device.edgetpu_choice import read_software
 from edgeopt.device.edgetpu_state import read_state
 from edgeopt.errors import EdgeoptError
 
@@ -15,16 +17,6 @@ __all__ = ["Check", "doctor"]
 
 _ENOUGH_KB = 200 * 1024
 _DISK = 'while [ ! -d "$1" ]; do set -- "${1%/*}"; done; df -Pk "${1:-/}" | tail -n 1'
-
-
-@dataclass(frozen=True, kw_only=True)
-class Check:
-    """What does not apply or cannot be told is no failure: `ok` is True, `found` says so."""
-
-    name: str
-    ok: bool
-    found: str
-    hint: str = ""
 
 
 def doctor(device: Device) -> list[Check]:
@@ -102,16 +94,11 @@ def _edgetpu(device: Device) -> Iterator[Check]:
         return
     try:
         state = read_state(device.transport)
+        there = state.present or state.library
+        software = read_software(device.transport, python_command(device)) if there else None
+        yield from edgetpu_checks(state, software, device=device.transport.name)
     except EdgeoptError as error:
         yield _failed("edge tpu", error)
-        return
-    if not state.present:
-        yield Check(name="edge tpu", ok=True, found="none")
-        return
-    nodes = (*state.apex, *state.usb)
-    ok = any(usable for _, usable in nodes) and bool(state.package)
-    found = ", ".join([*(node for node, _ in nodes), f"libedgetpu {state.package or 'not found'}"])
-    yield Check(name="edge tpu", ok=ok, found=found, hint="" if ok else state.explain()[1])
 
 
 def _table(answer: dict[str, Any], key: str) -> dict[str, Any]:

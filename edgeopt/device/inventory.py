@@ -47,6 +47,8 @@ class DeviceSpec:
     runtime: str | None = None
     target: str | None = None
     tags: tuple[str, ...] = ()
+    edgetpu_device: str | None = None  # "", "usb", "pci", ":N", "usb:N", "pci:N"
+    edgetpu_performance: str | None = None  # "Low", "Medium", "High", "Max"
 
     def __post_init__(self) -> None:
         if self.kind == "ssh" and not self.host:

@@ -65,6 +65,7 @@ class RunResult:
     facts: Mapping[str, Any] = field(default_factory=dict)  # cpu, os, arch, memory ...
     conditions: Mapping[str, Any] = field(default_factory=dict)  # before/after readings
     invalid_reasons: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()  # what the reader should know; the figures stay valid
     sent_bytes: int = 0  # model bytes that crossed the link for this run
     transfer: Transfer | None = None  # how they did; None when the model was there already
     log: str = ""

@@ -104,6 +104,8 @@ def _run_there(session: Session, device: Device, request: RunRequest) -> RunResu
 def _record(session: Session, device: Device, result: RunResult) -> None:
     if result.transfer and result.transfer.note:
         session.note(result.transfer.note)
+    for note in result.notes:
+        session.note(note)
     session.add(
         device={
             "name": device.spec.name,

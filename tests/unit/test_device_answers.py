@@ -9,6 +9,7 @@ import pytest
 
 from edgeopt.device.agent_answer import Listener, checked, plain
 from edgeopt.device.conditions import changed_conditions
+from edgeopt.device.edgetpu_errors import why_closed
 from edgeopt.device.edgetpu_state import parse_state
 from edgeopt.device.facts import parse_facts
 from edgeopt.errors import DeviceError
@@ -172,13 +173,13 @@ def test_readings_of_a_wrong_kind_give_no_reason_and_no_bug() -> None:
     ("text", "said"),
     [
         ("", "no Edge TPU is to be seen"),
-        ("pci 0000:01:00.0\n", "driver is not loaded"),
-        ("apex no /dev/apex_0\npci 0000:01:00.0\n", "may not open /dev/apex_0"),
-        ("usb yes /dev/bus/usb/002/003\n", "another program"),
+        ("pci.0000:01:00_0.driver=\n", "driver is not loaded"),
+        ("apex.0.node=/dev/apex_0\napex.0.access=no\n", "may not open /dev/apex_0"),
+        ("usb.2-1.node=/dev/bus/usb/002/003\nusb.2-1.access=yes\n", "another program"),
     ],
 )
 def test_an_edge_tpu_that_does_not_open_is_explained(text: str, said: str) -> None:
-    assert said in parse_state(text).explain()[0]
+    assert said in why_closed(parse_state(text)).what
 
 
 def test_a_big_little_board_is_described_by_its_cores() -> None:
