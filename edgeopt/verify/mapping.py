@@ -18,7 +18,7 @@ from edgeopt.findings import Placement
 from edgeopt.model.compiled import compiled_format, holds_code, is_compiled
 from edgeopt.verify.graph import Graph
 from edgeopt.verify.mapping_match import Contradiction, Pairs
-from edgeopt.verify.mapping_shared import inside_shared
+from edgeopt.verify.mapping_shared import inside_shared, kept_by_name
 from edgeopt.verify.mapping_weights import weights_found
 
 __all__ = ["Comparison", "Disagreement", "MappedPartition", "Mapping", "compare", "prove"]
@@ -130,11 +130,22 @@ def prove(compiled: ModelFacts, source: ModelFacts) -> Mapping:
     """
     _refuse_wrong_kinds(compiled, source)
     limit = max(_MIN_LIMIT, 4 * max(compiled.size_bytes, source.size_bytes))
-    pairs = Pairs(source.subgraphs[0], compiled.subgraphs[0], limit)
+    custom = [op for op in compiled.subgraphs[0].operators if holds_code(op)]
+    try:
+        pairs = Pairs(source.subgraphs[0], compiled.subgraphs[0], limit)
+    except Contradiction as error:
+        if any(compiled_format(op).shares_memory for op in custom):
+            return _by_names(source, compiled, error)
+        raise
+    return _by_structure(pairs, custom, source, compiled)
+
+
+def _by_structure(
+    pairs: Pairs, custom: Sequence[Operator], source: ModelFacts, compiled: ModelFacts
+) -> Mapping:
     problems = [*_rest_unlike(compiled, source), *_payload_unlike(compiled)]
     problems += [f"{op.where} is like several operations of the source" for op in pairs.open[:8]]
     left = set(pairs.operators.values())
-    custom = [op for op in compiled.subgraphs[0].operators if holds_code(op)]
     owner: dict[int, int] = {}
     partitions = []
     for op in custom:
@@ -168,6 +179,32 @@ def prove(compiled: ModelFacts, source: ModelFacts) -> Mapping:
         unused_ops=tuple(sorted(missing - used)),
         elsewhere_ops=tuple(sorted(lost)),
         problems=tuple(dict.fromkeys(problems)),
+    )
+
+
+def _by_names(source: ModelFacts, compiled: ModelFacts, error: Contradiction) -> Mapping:
+    """Where a compiler rewrites what it keeps, so that structure does not tell: not proven."""
+    left = kept_by_name(source.subgraphs[0], compiled.subgraphs[0])
+    if left is None:
+        raise error
+    first = next(op for op in compiled.subgraphs[0].operators if holds_code(op))
+    rest = tuple(op.index for op in source.subgraphs[0].operators if op.index not in left)
+    part = MappedPartition(
+        operator=first.index,
+        source_ops=rest,
+        inputs=(),
+        outputs=(),
+        place=compiled_format(first).place,
+        weights=(0, 0),
+    )
+    told = "the compiler changed what it left to the CPU, which is told by names alone"
+    return Mapping(
+        covers="model",
+        partitions=(part,),
+        cpu_ops=tuple(sorted(left)),
+        unused_ops=(),
+        elsewhere_ops=(),
+        problems=(told,),
     )
 
 

@@ -7,13 +7,14 @@ in which they run, that needs it or that reads what it reads.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Sequence
 
-from edgeopt.facts import Operator
-from edgeopt.model.compiled import compiled_format
+from edgeopt.facts import Operator, Subgraph
+from edgeopt.model.compiled import compiled_format, holds_code
 from edgeopt.verify.mapping_match import Pairs
 
-__all__ = ["inside_shared"]
+__all__ = ["inside_shared", "kept_by_name"]
 
 
 def inside_shared(
@@ -38,3 +39,17 @@ def inside_shared(
         if near or any(m is not None and m.index in found for m in made) or op is parts[-1]:
             found.add(other.index)
     return found
+
+
+def kept_by_name(source: Subgraph, compiled: Subgraph) -> set[int] | None:
+    """The source operations that are kept, by kind and names of outputs; None where one of those
+    kept has no equal or several."""
+    known = Counter(_name(op) for op in source.operators)
+    kept = {_name(op) for op in compiled.operators if not holds_code(op)}
+    if any(known[name] != 1 for name in kept):
+        return None
+    return {op.index for op in source.operators if _name(op) in kept}
+
+
+def _name(op: Operator) -> tuple[str, tuple[str, ...]]:
+    return op.op, tuple(tensor.name for tensor in op.outputs)
