@@ -96,7 +96,10 @@ class Subgraph:
 
 @dataclass(frozen=True, kw_only=True)
 class ModelFacts:
-    """A whole model. `parameters` counts trained values, None when it cannot be known."""
+    """A whole model. `parameters` counts trained values, None when it cannot be known.
+
+    `extensions` are (where, what) of the parts that readers of TensorFlow 2.5 skip in a .tflite.
+    """
 
     path: Path
     format: str  # "tflite", "keras", "h5" or "savedmodel"
@@ -108,6 +111,7 @@ class ModelFacts:
     description: str = ""
     out_of_line_buffers: int = 0
     signatures: tuple[str, ...] = ()
+    extensions: tuple[tuple[str, str], ...] = ()
 
     @property
     def inputs(self) -> tuple[Tensor, ...]:

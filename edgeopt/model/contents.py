@@ -18,3 +18,4 @@ class Contents:
     description: str = ""
     out_of_line_buffers: int = 0
     signatures: tuple[str, ...] = ()
+    extensions: tuple[tuple[str, str], ...] = ()

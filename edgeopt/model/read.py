@@ -45,6 +45,7 @@ def read(path: Path) -> ModelFacts:
             description=contents.description,
             out_of_line_buffers=contents.out_of_line_buffers,
             signatures=contents.signatures,
+            extensions=contents.extensions,
         )
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error}.", "Check its permissions.") from error

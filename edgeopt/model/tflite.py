@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import isfinite, prod
 
 from edgeopt.errors import ModelError
 from edgeopt.facts import Operator, Quantization, Subgraph, Tensor
 from edgeopt.model.contents import Contents
+from edgeopt.model.extensions import find_extensions
 from edgeopt.model.flatbuffer import CorruptFile, Table
 from edgeopt.model.parameters import count_parameters
 from edgeopt.model.schema import BUILTIN_OPERATORS, TENSOR_BITS, TENSOR_TYPES, read_options
@@ -67,6 +68,7 @@ def parse(data: bytes | memoryview) -> Contents:
         description=model.string(3) or "",
         out_of_line_buffers=sum(buffer.out_of_line for buffer in reader.buffers),
         signatures=_signatures(model.tables(7), subgraphs),
+        extensions=tuple(find_extensions(Table.root(view, IDENTIFIER))),
     )
 
 
@@ -255,6 +257,8 @@ def _quantization(
         return None
     if len(zero_points) != len(scales):
         raise CorruptFile(f"{where} has {len(scales)} scales and {len(zero_points)} zero points")
+    if not all(map(isfinite, scales)):
+        raise CorruptFile(f"{where} has a scale that is not finite")
     axis = table.scalar(6, "i32", 0)
     if len(scales) > 1 and shape is not None:
         along = shape[axis] if 0 <= axis < len(shape) else None

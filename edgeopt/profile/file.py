@@ -115,6 +115,8 @@ def _profile(root: Section) -> HardwareProfile:
         free_inner_dims=shapes.optional("free_inner_dims", least=1),
         inline_buffers=file.flag("inline_buffers", False),
         control_flow=file.flag("control_flow", True),
+        old_reader=file.flag("old_reader", False),
+        channel_axis=_channel_axis(weights),
         runtime=_runtime(root),
         schemes={scheme.name: scheme for scheme in map(_scheme, root.sections("scheme"))},
         preferred=root.texts("preferred"),
@@ -131,6 +133,13 @@ def _profile(root: Section) -> HardwareProfile:
         section.value("source")
         section.finish()
     return profile
+
+
+def _channel_axis(weights: Section) -> dict[str, int]:
+    section = weights.section("channel_axis", required=False)
+    found = {name: section.integer(name, least=0) for name in section.names()}
+    section.finish()
+    return found
 
 
 def _runtime(root: Section) -> Runtime:

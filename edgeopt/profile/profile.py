@@ -147,7 +147,9 @@ class HardwareProfile:
     is what to do about an operation. `phrases` is what the tool prints for a cause, in the order in
     which it looks ("limitation" for every rule not named). `computed_shapes`: the inputs of each
     operation that must be constants, since the size of its result follows from them; the tool takes
-    no open size. `sources` names where facts are from.
+    no open size. `old_reader`: what reads the file has the schema and kernels of TensorFlow 2.5,
+    where weights have several scales along `channel_axis` of these operations alone. `sources`
+    names where facts are from.
     """
 
     name: str
@@ -169,6 +171,8 @@ class HardwareProfile:
     free_inner_dims: int | None = None
     requires_quantization: bool = False
     inline_buffers: bool = False
+    old_reader: bool = False
+    channel_axis: Mapping[str, int] = field(default_factory=dict)
     sparse_tensors: bool = True
     control_flow: bool = True
     float_only: tuple[str, ...] = ()
@@ -218,6 +222,7 @@ class HardwareProfile:
         unknown = [f"operation {r.name}" for r in self.operations.values() if not r.custom]
         unknown += [f"float.only {name}" for name in self.float_only]
         unknown += [f"computed_shapes {name}" for name in self.computed_shapes]
+        unknown += [f"channel_axis {name}" for name in self.channel_axis]
         found += [
             f"{what} is no operation of {self.runtime.name} {self.runtime.version}."
             f"{did_you_mean(what.split()[1], known)}"
@@ -299,6 +304,7 @@ class HardwareProfile:
             "operations": [rule.to_json() for rule in self.operations.values()],
             "remedies": dict(self.remedies),
             "phrases": dict(self.phrases),
+            "channel_axis": dict(self.channel_axis),
             "computed_shapes": {name: list(ins) for name, ins in self.computed_shapes.items()},
             "sources": dict(self.sources),
         }

@@ -10,6 +10,7 @@ from edgeopt.model.schema import BUILTIN_OPERATORS
 from edgeopt.profile import FLOATS, HardwareProfile
 from edgeopt.verify.collector import Collector
 from edgeopt.verify.graph import Graph
+from edgeopt.verify.old_compiler import check_arithmetic, check_old_file
 from edgeopt.verify.placement import Survey, survey
 from edgeopt.verify.tail import Relaxed
 from edgeopt.verify.tensors import check_boundary, check_shapes, check_tensors
@@ -45,6 +46,9 @@ def check(
             _check_runtime(op, facts, to)
             _check_float_only(op, to, free)
         check_tensors(graph, to, free)
+    if profile.old_reader and facts.format == "tflite":
+        check_old_file(facts, to)
+        check_arithmetic(facts, to)
     if profile.accelerated:
         _check_accelerator(facts, to)
     return to.report()
