@@ -25,7 +25,10 @@ def changed_conditions(before: Mapping[str, Any], after: Mapping[str, Any]) -> t
     What a board does not tell cannot be judged and gives no reason.
     """
     reasons = chain(
-        _throttled(before, after), _cpu(before, after), _cooling(before, after), _apex(after)
+        _throttled(before, after),
+        _cpu(before, after),
+        _cooling(before, after),
+        _apex(before, after),
     )
     return tuple(reasons)
 
@@ -89,10 +92,15 @@ def _cooling(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[st
             yield f"the kernel slowed the processor to cool it ({name}: {state})"
 
 
-def _apex(after: Mapping[str, Any]) -> Iterator[str]:
-    now, trip = after.get("apex_temperature_millic"), after.get("apex_trip_millic")
-    if isinstance(now, int) and isinstance(trip, int) and now >= trip > 0:
-        yield (
-            f"the Edge TPU is at {now / 1000:.0f} degC, where it steps its clock down"
-            f" ({trip / 1000:.0f} degC)"
-        )
+def _apex(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
+    """The driver steps the clock down from its first trip point on (apex_driver.c).
+
+    A chip that sleeps has no temperature before the run: then only the one after it counts.
+    """
+    for when, said in (("before", before), ("after", after)):
+        now, trip = said.get("apex_temperature_millic"), said.get("apex_trip_millic")
+        if isinstance(now, int) and isinstance(trip, int) and now >= trip > 0:
+            yield (
+                f"the Edge TPU is at {now / 1000:.0f} degC {when} the run, and steps its clock down"
+                f" from {trip / 1000:.0f} degC on"
+            )

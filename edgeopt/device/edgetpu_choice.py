@@ -16,24 +16,21 @@ from typing import Any
 from edgeopt.device.edgetpu_state import EdgeTpuState, Library
 from edgeopt.device.printable import clean_text
 from edgeopt.device.transport import Transport
-from edgeopt.errors import DeviceError, InputError
+from edgeopt.errors import DeviceError
 
 __all__ = [
     "MATCHING",
-    "PERFORMANCES",
     "RUNTIMES",
     "Choice",
     "Software",
     "built_for",
     "choose",
     "crashes",
-    "delegate_options",
     "interpreter_of",
     "read_software",
 ]
 
 RUNTIMES = ("pycoral", "tflite_runtime", "ai_edge_litert")  # what libedgetpu is tested with first
-PERFORMANCES = ("Low", "Medium", "High", "Max")  # 63, 125, 250 and 500 MHz
 MATCHING = (
     "Install a pair that fits: Google's libedgetpu 16.0 with tflite_runtime 2.5 and pycoral 2.0"
     " (Python 3.6 to 3.9), or a libedgetpu built for your runtime, such as 16.0tf2.17.1 with"
@@ -45,7 +42,6 @@ _GOOGLES = (2, 5)  # libedgetpu 16.0, July 2021
 _BROKE = (2, 12)  # from here on the interpreter expects more of a delegate
 _LITERT = (2, 17)  # ai-edge-litert 1.0 is the interpreter of TensorFlow 2.17
 _OLD_COMPILERS = ("COMPILER=5.", "COMPILER=6.")  # of Google's releases up to 16.0
-_DEVICE = re.compile(r"|usb|pci|(usb|pci)?:\d{1,3}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -185,26 +181,3 @@ def _library(state: EdgeTpuState) -> str:
     if found.version:
         return f"{found.owner or 'libedgetpu'} {found.version}"
     return "Google's libedgetpu" if built_for(found) == _GOOGLES else "libedgetpu"
-
-
-def delegate_options(device: str, performance: str) -> dict[str, str]:
-    """The options for libedgetpu's plugin. Raises InputError for what it would not heed.
-
-    Read from edgetpu_delegate_for_custom_op_tflite_plugin.cc: a malformed device opens nothing, and
-    options other than `device` are forwarded only when `device` has an index.
-    """
-    if not _DEVICE.fullmatch(device):
-        raise InputError(
-            f"{device!r} is no Edge TPU device.", "Write usb, pci, :N, usb:N or pci:N (N from 0)."
-        )
-    if performance and performance not in PERFORMANCES:
-        raise InputError(
-            f"{performance!r} is no Edge TPU performance.", f"Known: {', '.join(PERFORMANCES)}."
-        )
-    if performance and ":" not in device:
-        raise InputError(
-            f"libedgetpu ignores Performance unless the device has an index, and it is {device!r}.",
-            "Write edgetpu_device as :0, usb:0 or pci:0.",
-        )
-    options = {"device": device} if device else {}
-    return {**options, "Performance": performance} if performance else options

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from edgeopt.device.device import Device
-from edgeopt.device.edgetpu_choice import Choice, Software, choose, delegate_options, read_software
+from edgeopt.device.edgetpu_choice import Choice, Software, choose, read_software
+from edgeopt.device.edgetpu_options import delegate_options
 from edgeopt.device.edgetpu_state import EdgeTpuState, read_state
 
 __all__ = ["EdgeTpuRun", "prepared"]

@@ -18,6 +18,7 @@ from typing import Any
 from edgeopt import registry
 from edgeopt.device.address import Address, parse, redacted
 from edgeopt.device.devices_toml import FILE_NAME, Entry, read_entries
+from edgeopt.device.edgetpu_options import delegate_options
 from edgeopt.errors import InputError
 
 __all__ = ["DEFAULT_CACHE_BYTES", "DeviceSpec", "list_devices", "resolve"]
@@ -55,6 +56,7 @@ class DeviceSpec:
             raise InputError(f"{self.name} has no host.", "Write ssh://user@host[:port].")
         if self.kind == "adb" and not self.serial:
             raise InputError(f"{self.name} has no serial.", "Write adb://SERIAL.")
+        delegate_options(self.edgetpu_device or "", self.edgetpu_performance or "")
         text = self.workdir or ""
         other_home = text.startswith("~") and not text.startswith("~/")
         if self.workdir is not None and (other_home or not self.workdir.strip("/ ~.")):
