@@ -11,19 +11,17 @@ from edgeopt.verify.graph import Graph, integers, known_shape
 
 __all__: list[str] = []
 
-_SPATIAL = slice(1, 3)  # height and width of a 4-D tensor
-
 
 @_rule("stride", "strides of at most {limit}", "Use smaller strides, or a pooling layer between.")
 def _stride(op: Operator, graph: Graph, p: Mapping[str, Any]) -> str | None:
     """`free_padding`: with that padding and without dilation any stride is taken."""
-    strides = [op.options.get(name) for name in ("stride_h", "stride_w")]
-    if None in strides:
+    high, wide = op.options.get("stride_h"), op.options.get("stride_w")
+    if high is None or wide is None:
         return None
     dilation = [op.options.get(f"dilation_{side}_factor", 1) for side in "hw"]
     if op.options.get("padding") == p.get("free_padding") and set(dilation) == {1}:
         return ""
-    return "" if max(strides) <= p["limit"] else f"a stride of {strides[0]} by {strides[1]}"
+    return "" if max(high, wide) <= p["limit"] else f"a stride of {high} by {wide}"
 
 
 @_rule("kernel", "a kernel that is at most {side} high", "Pool in several steps.")
@@ -50,12 +48,12 @@ def _resize_factor(op: Operator, graph: Graph, p: Mapping[str, Any]) -> str | No
     source, result = known_shape(_at(op, 0)), known_shape(_out(op))
     if source is None or result is None or len(source) != 4 or len(result) != 4:
         return None
-    small, large = source[_SPATIAL], result[_SPATIAL]
+    small, large = source[1:3], result[1:3]
     if small == (1, 1) or source == result:
         return ""
     less = 1 if op.options.get("align_corners") else 0
     half = bool(op.options.get("half_pixel_centers"))
-    allowed = p.get("half_pixel_factors") or p["factors"] if half else p["factors"]
+    allowed = (p.get("half_pixel_factors") if half else None) or p["factors"]
     sides = [i for i in (0, 1) if not small[i] == large[i] == 1]
     pairs = [(large[i] - less, small[i] - less) for i in sides]
     if any(b <= 0 for _, b in pairs):
@@ -119,7 +117,7 @@ def _quantized(op: Operator, graph: Graph, p: Mapping[str, Any]) -> str | None:
         return "" if min(scales) > 0 else f"{name} with a scale of {min(scales):g}"
 
     first = _at(op, 0)
-    return _joined([one("input 0", first), one("the output", _out(op))].__iter__())
+    return _joined(iter((one("input 0", first), one("the output", _out(op)))))
 
 
 @_rule("batch_one", "a batch of 1", "Fix the batch of the source model to 1.")
@@ -143,7 +141,7 @@ def _transposed_stride(op: Operator, graph: Graph, p: Mapping[str, Any]) -> str 
     weights, source = known_shape(_at(op, 1)), known_shape(_at(op, 2))
     if None in strides or weights is None or source is None:
         return None
-    high, wide = (a == b == 1 for a, b in zip(weights[_SPATIAL], source[_SPATIAL], strict=True))
+    high, wide = (a == b == 1 for a, b in zip(weights[1:3], source[1:3], strict=True))
     if (strides == (1, 2) and high) or (strides == (2, 1) and wide):
         return ""
     return f"strides of {strides[0]} by {strides[1]}"
