@@ -61,7 +61,9 @@ def convert(
     if request.calibrated:
         _need_data(request, dataset)
     between = output.with_name(f"{output.stem}_float32.tflite")
-    made = to_float(source, between, batch=request.batch, progress=progress)
+    made = to_float(
+        source, between, batch=request.batch, legacy_ops=request.legacy_ops, progress=progress
+    )
     if dataset is not None:
         dataset = dataset.in_order_of(made.input_names)
     if made.already_quantized:

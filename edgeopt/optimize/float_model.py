@@ -65,8 +65,17 @@ def staged(output: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def to_float(source: Path, output: Path, *, batch: int = 1, progress: Progress) -> FloatModel:
+def to_float(
+    source: Path,
+    output: Path,
+    *,
+    batch: int = 1,
+    legacy_ops: bool = False,
+    progress: Progress,
+) -> FloatModel:
     """Write `source` (Keras 3, legacy .h5, SavedModel or .tflite) to `output` as a float .tflite.
+
+    `legacy_ops` writes recurrent and resizing layers of Keras 3 as `keras_layers` says.
 
     A quantized .tflite is copied and flagged. Raises ModelError for a model that cannot be read,
     converted or given a static batch, ToolError without TensorFlow, InputError for a missing file.
@@ -82,7 +91,7 @@ def to_float(source: Path, output: Path, *, batch: int = 1, progress: Progress) 
             made = _from_tflite(source, facts, result, output, batch)
         else:
             progress.stage(f"Converting {source.name} with TensorFlow")
-            made = _from_tensorflow(source, facts, folder, output, batch)
+            made = _from_tensorflow(source, facts, folder, output, batch, legacy_ops)
         if not made.already_quantized:
             done = read(result)
             check_finite(done, source)
@@ -136,13 +145,13 @@ def _from_tflite(
 
 
 def _from_tensorflow(
-    source: Path, facts: ModelFacts, folder: Path, output: Path, batch: int
+    source: Path, facts: ModelFacts, folder: Path, output: Path, batch: int, legacy_ops: bool
 ) -> FloatModel:
     from edgeopt.model import read
     from edgeopt.optimize.tf_process import run_tensorflow
 
     result = folder / "result.tflite"
-    job = tensorflow_job(source, facts.format, result, folder / "saved", batch)
+    job = tensorflow_job(source, facts.format, result, folder / "saved", batch, legacy_ops)
     answer = run_tensorflow(job, source)
     made = read(result)
     check_float(made, facts.parameters, source)
@@ -157,7 +166,7 @@ def _from_tensorflow(
 
 
 def tensorflow_job(
-    source: Path, form: str, result: Path, saved: Path, batch: int
+    source: Path, form: str, result: Path, saved: Path, batch: int, legacy_ops: bool
 ) -> dict[str, object]:
     """The job of tf_worker that converts to float; other schemes change what they need."""
     return {
@@ -168,5 +177,5 @@ def tensorflow_job(
         "output": str(result.resolve()),
         "folder": str(saved.resolve()),
         "per_channel": True,
-        "legacy_ops": False,
+        "legacy_ops": legacy_ops,
     }

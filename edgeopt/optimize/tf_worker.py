@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeopt.child import read_message, take_over_stdout
+from edgeopt.optimize.keras_layers import write_plainly
 
 __all__ = ["main"]
 
@@ -67,7 +68,7 @@ def _numbered(count: int) -> list[str]:
     return [f"output_{i}" for i in range(count)]
 
 
-def _from_keras3(source: str, batch: int, folder: str) -> _Order:
+def _from_keras3(source: str, batch: int, folder: str, plainly: bool) -> _Order:
     import keras
 
     model = keras.models.load_model(source, compile=False, safe_mode=True)
@@ -75,6 +76,8 @@ def _from_keras3(source: str, batch: int, folder: str) -> _Order:
     if not inputs:
         raise _CannotConvert("a subclassed Keras model without declared inputs.")
     _compute_in_float32(model)
+    if plainly:
+        write_plainly(model)
 
     def spec(tensor: Any) -> Any:
         shape = _sides(tensor.shape, batch, tensor.name)
@@ -180,7 +183,7 @@ def _save(job: dict[str, Any]) -> _Order:
     if job["format"] == "savedmodel":
         return _from_savedmodel(source, batch, folder)
     if job["format"] == "keras" or _is_keras3(source):
-        return _from_keras3(source, batch, folder)
+        return _from_keras3(source, batch, folder, job["legacy_ops"])
     return _from_keras2(source, batch, folder)
 
 

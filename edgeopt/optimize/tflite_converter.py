@@ -32,10 +32,15 @@ def convert_with_tensorflow(
 
     progress.stage(f"Converting to {request.scheme} with TensorFlow")
     saved = folder / "fallback"
-    job = tensorflow_job(source, detect(source), folder / "result.tflite", saved, request.batch)
-    job.update(
-        scheme=request.scheme, per_channel=request.per_channel, legacy_ops=request.legacy_ops
+    job = tensorflow_job(
+        source,
+        detect(source),
+        folder / "result.tflite",
+        saved,
+        request.batch,
+        request.legacy_ops,
     )
+    job.update(scheme=request.scheme, per_channel=request.per_channel)
     if request.calibrated and dataset is not None:
         job["samples"] = _store(dataset, float_path, request, folder)
     return run_tensorflow(job, source)

@@ -37,15 +37,19 @@ def versions(*names: str) -> dict[str, str | None]:
 def to_float(session: Session) -> None:
     """Add the float32 .tflite with a static batch."""
     source, batch = session.artifact, session.job.batch
+    legacy = session.target.profile.inline_buffers
     key = Store.key(
         stage="float",
         source=source.sha256,
         batch=batch,
+        legacy_ops=legacy,
         versions=versions("tensorflow", "keras", "tf-keras", "ai-edge-litert"),
     )
 
     def make(path: Path) -> Mapping[str, Any]:
-        made = float_file(source.path, path, batch=batch, progress=session.progress)
+        made = float_file(
+            source.path, path, batch=batch, legacy_ops=legacy, progress=session.progress
+        )
         return {"notes": list(made.notes)}
 
     entry = session.store.build(key, f"{safe_stem(session)}_float32.tflite", make)
