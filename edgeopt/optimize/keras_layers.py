@@ -42,14 +42,14 @@ def _resize(layer: Any) -> None:
 
 
 def _fusible(layer: Any) -> bool:
-    """Whether the operation has all that the layer asks for: its activations, and a bias."""
+    """Whether the operation has all that the layer asks for: its activations, and a bias. (That the
+    loop is to be unrolled is no wish for another result, and hundreds of operations do not map.)"""
     import keras
 
     return (
         layer.activation is keras.activations.tanh
         and layer.recurrent_activation is keras.activations.sigmoid
         and layer.use_bias
-        and not layer.unroll
         and not layer.stateful
     )
 
