@@ -11,7 +11,17 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-__all__ = ["FRESH", "GOOGLES_LABEL", "USED", "FakeBoard", "build_library", "why_no_library"]
+from tools.sshd import Sshd
+
+__all__ = [
+    "FRESH",
+    "GOOGLES_LABEL",
+    "USED",
+    "FakeBoard",
+    "build_library",
+    "mount_into",
+    "why_no_library",
+]
 
 FRESH, USED = "1a6e:089a", "18d1:9302"
 GOOGLES_LABEL = "COMPILER=6.3.0 20170516,DATE=redacted,TIME=redacted"
@@ -101,3 +111,19 @@ class FakeBoard:
         )
         self.write(f"/var/lib/dpkg/info/{name}.list", "\n".join(["/.", *files]))
         self.write("/var/lib/dpkg/info/format", "1")
+
+
+# /sys is the tree's, with the real processors; /dev a small one of its own with the tree's nodes.
+_MOUNT = """
+mkdir -p "$1/sys/devices" "$1/dev"
+mount --rbind /sys/devices "$1/sys/devices" && mount --rbind "$1/sys" /sys
+mount -t tmpfs tmpfs /dev
+mknod -m 666 /dev/null c 1 3; mknod -m 666 /dev/zero c 1 5; mknod -m 666 /dev/urandom c 1 9
+ln -s /proc/self/fd /dev/fd; mkdir /dev/shm; cp -r "$1/dev/." /dev/
+"""
+
+
+def mount_into(sshd: Sshd, board: FakeBoard) -> None:
+    """Give a board behind a real sshd the fake tree as its own /sys and /dev."""
+    if sshd.inside("sh", "-ec", _MOUNT, "mount", str(board.root)).wait(20) != 0:
+        raise RuntimeError("the fake tree could not be mounted")

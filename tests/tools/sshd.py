@@ -141,6 +141,11 @@ class Sshd:
         namespace = ["nsenter", "-t", str(self._process.pid), "-m", "--"]
         _run(*namespace, "mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder))
 
+    def inside(self, *words: str) -> subprocess.Popen[bytes]:
+        """Start a command among the board's mounts; it is not one of its sessions."""
+        assert self._process
+        return subprocess.Popen(["nsenter", "-t", str(self._process.pid), "-m", "--", *words])
+
     def stop(self) -> None:
         if self._process is None:
             return
