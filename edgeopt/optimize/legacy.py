@@ -62,8 +62,9 @@ def _computes_int8(op: Any, graph: Any) -> bool:
 def lower_versions(data: bytes) -> tuple[bytes, list[str]]:
     """Int8 FULLY_CONNECTED as version 4 or less, ungrouped CONV_2D as 3 or less, and what changed.
 
-    A dense layer keeps its version when it has several scales (version 12 means them) or no bias
-    (6 allows that); a convolution when it is grouped (6 says so). Those are for `verify` to report.
+    A dense layer keeps its version when it has several scales (version 12 means them); a
+    convolution when it is grouped (6 says so). Those are for `verify` to report.
+    Without a bias a dense layer of version 6 has two inputs; older ones have a third, left out.
     """
     from ai_edge_litert import schema_py_generated as schema
 
@@ -84,18 +85,20 @@ def lower_versions(data: bytes) -> tuple[bytes, list[str]]:
         if all(_plain(op, graph) for op, graph in users):
             notes.append(f"{name} version {code.version} is written as {_LOWERED[name]}.")
             code.version = _LOWERED[name]
+            for op, _ in users:
+                if len(op.inputs) == 2:
+                    op.inputs = [*(int(i) for i in op.inputs), -1]
     return (pack(model), notes) if notes else (data, notes)
 
 
 def _plain(op: Any, graph: Any) -> bool:
     """True when the operator uses nothing beyond int8, a bias and all of its channels."""
     inputs = [int(i) for i in op.inputs]
-    if len(inputs) < 3 or inputs[2] < 0:
-        return False
     source, weights = graph.tensors[inputs[0]], graph.tensors[inputs[1]]
     if source.type != _INT8 or weights.type != _INT8:
         return False
     if weights.shape is not None and len(weights.shape) == 4:
-        return int(weights.shape[3]) == int(source.shape[-1])
+        full = int(weights.shape[3]) == int(source.shape[-1])
+        return full and len(inputs) == 3 and inputs[2] >= 0
     scales = weights.quantization.scale if weights.quantization else None
     return scales is not None and len(scales) == 1
