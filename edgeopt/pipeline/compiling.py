@@ -140,7 +140,7 @@ def _record(
 def _prove(session: Session, source: Artifact, files: Sequence[Path]) -> list[Proof]:
     """Each file held against the model that was compiled, before anyone can pick it up."""
     try:
-        proofs = prove_files(source.path, files, session.target.profile)
+        proofs = prove_files(source.path, files, session.profile)
     except ToolError:
         shutil.rmtree(files[0].parent, ignore_errors=True)  # or the cache would give it out again
         raise

@@ -171,10 +171,7 @@ def _verify(session: Session) -> None:
     from edgeopt.model import read
     from edgeopt.verify import check, predict
 
-    profile = session.target.profile
-    lowest = session.job.compiler_flags.get("min_runtime_version", "")
-    if profile.partition.runtime_version is not None and lowest.isdecimal():
-        profile = profile.at_runtime(int(lowest))  # what the compiler will be asked for
+    profile = session.profile
     with session.timed("verify", f"Verifying against {profile.name}"):
         facts = read(session.artifact.path)
         found = check(facts, profile, io=session.plan.io)

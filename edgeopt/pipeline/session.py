@@ -15,6 +15,7 @@ from edgeopt.facts import ModelFacts
 from edgeopt.job import Job
 from edgeopt.paths import config_dir
 from edgeopt.plan import Plan
+from edgeopt.profile import HardwareProfile
 from edgeopt.progress import Progress
 from edgeopt.report import Report
 from edgeopt.store import Store
@@ -40,6 +41,15 @@ class Session:
     @property
     def target(self) -> Target:
         return self.report.target
+
+    @property
+    def profile(self) -> HardwareProfile:
+        """The target's, for the device runtime that its compiler is asked for."""
+        asked = {**self.target.compiler_options, **self.job.compiler_flags}
+        lowest, profile = str(asked.get("min_runtime_version", "")), self.target.profile
+        if profile.partition.runtime_version is None or not lowest.isdecimal():
+            return profile
+        return profile.at_runtime(int(lowest))
 
     @property
     def facts(self) -> ModelFacts:

@@ -8,8 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from compiled_models import compiled_double
+from repair_models import Maker
 
 from edgeopt import pipeline, registry
+from edgeopt.compile import CompileOptions, CompileResult
 from edgeopt.device import Device
 from edgeopt.device.run import RunRequest, RunResult
 from edgeopt.errors import InputError, ModelError
@@ -131,3 +134,31 @@ def test_compiler_flags_for_a_target_without_a_compiler_are_not_dropped_in_silen
     model = shared / "models/kws_dscnn/ref_int8.tflite"
     report = pipeline.compile_model(Job(model=model, compiler="/bin/true"), store, Silent())
     assert any("no compiler" in note for note in report.notes)
+
+
+def compiler_double(
+    source: Path, out_dir: Path, options: CompileOptions, progress: Progress
+) -> CompileResult:
+    """A double of the Edge TPU compiler: it maps the first operation, whatever was asked for."""
+    path = out_dir / "double_edgetpu.tflite"
+    path.write_bytes(compiled_double(source.read_bytes(), [{0}]))
+    return CompileResult(path=path, is_double=True)
+
+
+@pytest.mark.parametrize(("runtime", "surprises"), [("", 0), ("11", 1)])
+def test_a_compiled_file_is_compared_with_the_prediction_for_the_runtime_asked_for(
+    runtime: str, surprises: int, store: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(registry.BUILTINS["compilers"], "edgetpu", f"{__name__}:compiler_double")
+    monkeypatch.delitem(registry.BUILTINS["compiler_identities"], "edgetpu")
+    model = tmp_path / "int8.tflite"
+    maker = Maker("int8")
+    first = maker.tensor("x", [1, 4, 4, 4])
+    last = maker.conv(first, "y")
+    model.write_bytes(maker.done([first], [last]))
+    flags = {"min_runtime_version": runtime} if runtime else {}
+    job = Job(model=model, target="edgetpu", compiler_flags=flags)
+    report = pipeline.compile_model(job, store, Silent())
+    (proof,) = report.compilation["proofs"]
+    assert report.placement is not None and report.placement.ops_mapped == 1 - surprises
+    assert len(proof["prediction"]["disagreements"]) == surprises
