@@ -78,6 +78,7 @@ RULES: Mapping[str, Mapping[str, str]] = {
     "quantized": {},
     "batch_one": {},
     "transposed_stride": {},
+    "depth_reduction": {},
 }
 
 

@@ -14,14 +14,28 @@ __all__: list[str] = []
 
 @_rule("stride", "strides of at most {limit}", "Use smaller strides, or a pooling layer between.")
 def _stride(op: Operator, graph: Graph, p: Mapping[str, Any]) -> str | None:
-    """`free_padding`: with that padding and without dilation any stride is taken."""
+    """`free_padding`: with that padding and without dilation any stride is taken; padding SAME
+    that adds nothing is the same (measured with vela 5.2.0)."""
     high, wide = op.options.get("stride_h"), op.options.get("stride_w")
     if high is None or wide is None:
         return None
     dilation = [op.options.get(f"dilation_{side}_factor", 1) for side in "hw"]
-    if op.options.get("padding") == p.get("free_padding") and set(dilation) == {1}:
+    free, padding = p.get("free_padding"), op.options.get("padding")
+    flat = set(dilation) == {1} and (padding == free or _pads_nothing(op, (high, wide)))
+    if free and flat:
         return ""
     return "" if max(high, wide) <= p["limit"] else f"a stride of {high} by {wide}"
+
+
+def _pads_nothing(op: Operator, strides: tuple[int, int]) -> bool:
+    source, result, weights = (known_shape(t) for t in (_at(op, 0), _out(op), _at(op, 1)))
+    kernel = [op.options.get("filter_height"), op.options.get("filter_width")]
+    if weights is not None and len(weights) == 4:
+        kernel = list(weights[1:3])
+    if source is None or result is None or len(source) != 4 or len(result) != 4:
+        return False
+    sizes = zip(source[1:3], result[1:3], kernel, strides, strict=True)
+    return all(k is not None and (b - 1) * s + k <= a for a, b, k, s in sizes)
 
 
 @_rule("kernel", "a kernel that is at most {side} high", "Pool in several steps.")
@@ -145,3 +159,17 @@ def _transposed_stride(op: Operator, graph: Graph, p: Mapping[str, Any]) -> str 
     if (strides == (1, 2) and high) or (strides == (2, 1) and wide):
         return ""
     return f"strides of {strides[0]} by {strides[1]}"
+
+
+@_rule(
+    "depth_reduction",
+    "no reduction over depth, or one side of height, width and depth that is 1",
+    "Reshape it so that height or width is 1, or use a 1 x 1 convolution.",
+)
+def _depth_reduction(op: Operator, graph: Graph, p: Mapping[str, Any]) -> str | None:
+    shape, axes = known_shape(_at(op, 0)), integers(_at(op, 1))
+    if not shape or axes is None:
+        return None
+    depth = {-1, len(shape) - 1} & set(axes)
+    sides = (1, 1, *shape)[-3:]
+    return "" if not depth or 1 in sides else f"a reduction over depth of {list(shape)}"
