@@ -11,7 +11,7 @@ from typing import Any
 import click
 
 from edgeopt.cli import options, output
-from edgeopt.errors import ToolError
+from edgeopt.errors import EdgeoptError, ToolError
 
 __all__ = ["doctor"]
 
@@ -34,7 +34,7 @@ def doctor(as_json: bool) -> None:
 
     Exit 4 when something that is always needed is missing.
     """
-    rows = [_python(), *_packages(), *_compilers(), _folder()]
+    rows = [_python(), *_packages(), *_compilers(), _edge_tpu(), _folder()]
     failed = [row for row in rows if not row["ok"] and row["required"]]
     if not as_json:
         output.checks(rows)
@@ -73,6 +73,23 @@ def _compilers() -> list[dict[str, Any]]:
 
     checks = [registry.load("compiler_checks", n)() for n in registry.names("compiler_checks")]
     return [_row(name, ok, found, hint, False) for name, ok, found, hint in checks]
+
+
+def _edge_tpu() -> dict[str, Any]:
+    """An Edge TPU of this machine, in one line; `edgeopt devices doctor local` says it all."""
+    from edgeopt.device.edgetpu_state import read_state
+    from edgeopt.device.local import LocalTransport
+
+    name, hint = "edge tpu", "edgeopt devices doctor local"
+    try:
+        state = read_state(LocalTransport())
+    except EdgeoptError as error:
+        return _row(name, True, error.message, error.hint, False)
+    if not state.present:
+        return _row(name, True, "none on this machine", "", False)
+    nodes = ", ".join(chip.node for chip in state.chips) or "a PCIe card without its driver"
+    usable = any(chip.usable for chip in state.chips)
+    return _row(name, usable, f"{nodes}  ({hint})", f"Run: {hint}", False)
 
 
 def _folder() -> dict[str, Any]:

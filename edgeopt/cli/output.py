@@ -128,6 +128,8 @@ class _Lines:
 
 def checks(rows: Sequence[Mapping[str, Any]]) -> None:
     """The table of a doctor: what was looked at, what was found, what to do."""
+    from rich.padding import Padding
+
     console = stdout()
     for row in rows:
         missing = "[red]x[/]" if row.get("required", True) else "[yellow]-[/]"
@@ -136,4 +138,4 @@ def checks(rows: Sequence[Mapping[str, Any]]) -> None:
         console.print(f"{mark} [bold]{_plain(row['name'])}[/]  {_plain(str(row['found']))}")
         failed = not row["ok"] and row.get("required", True)
         if row["hint"] and (failed or row.get("warning")):
-            console.print(f"    {_plain(row['hint'])}")
+            console.print(Padding(_plain(row["hint"]), (0, 0, 0, 4)))

@@ -41,7 +41,7 @@ def explained(
     text = clean_text(str(message.get("text")), 600).strip().rstrip(".")
     name = device.transport.name
     if code == "no_runtime":
-        return _no_runtime(message, device, python)
+        return _no_runtime(message, device, python, chip)
     if code == "edgetpu_open":
         return _closed(device, chip)
     if why := heard(text):
@@ -89,7 +89,9 @@ def _load(name: str, text: str) -> EdgeoptError:
     return ModelError(f"The runtime on {name} cannot load the model: {text}.", "Inspect the model.")
 
 
-def _no_runtime(message: dict[str, Any], device: Device, python: str) -> DeviceError:
+def _no_runtime(
+    message: dict[str, Any], device: Device, python: str, chip: EdgeTpuRun | None
+) -> DeviceError:
     facts = message.get("facts")
     facts = facts if isinstance(facts, dict) else {}
     tried = facts.get("tried")
@@ -106,10 +108,11 @@ def _no_runtime(message: dict[str, Any], device: Device, python: str) -> DeviceE
     package = "ai-edge-litert"  # no wheel of it is for 32 bit, or for a Python before 3.9
     if arch in ("armv7l", "armv6l") or (version and int(version[1]) < 9):
         package = "tflite-runtime 'numpy<2'"
+    install = MATCHING if chip else f"On that machine ({arch}): {python} -m pip install {package}."
     return DeviceError(
         f"{device.transport.name} has no runtime that {python} could import ({said}).",
-        f"On that machine ({arch}): {python} -m pip install {package}. Name a virtual"
-        " environment's Python with --device-python, or `python` in devices.toml.",
+        f"{install} Name a virtual environment's Python with --device-python, or `python` in"
+        " devices.toml.",
         details={"reason": "no_runtime", "tried": [clean_text(str(k), 40) for k in tried]},
     )
 

@@ -189,5 +189,5 @@ def _heat(state: EdgeTpuState) -> Iterator[Check]:
             if near
             else "",
         )
-    if state.of_kind("usb"):
+    if state.of_kind("usb") and not state.of_kind("pci"):
         yield Check(name="edge tpu heat", ok=True, found="not told over USB")

@@ -126,7 +126,7 @@ def choose(
         pairs = ", ".join(f"{name} {_version(name, versions)}" for name in there)
         raise DeviceError(
             f"{device} has {_library(state)} with {pairs}: a libedgetpu for TensorFlow 2.5 crashes"
-            " under interpreters from 2.12 on, so nothing was run.",
+            " under interpreters from 2.12 on.",
             MATCHING,
             details={"reason": "version_clash", "edgetpu": state.to_json(), "packages": versions},
         )

@@ -37,6 +37,13 @@ class Why:
 
 def why_closed(state: EdgeTpuState, device: str = "") -> Why:
     """What is most likely wrong when the delegate does not open; `device` is what was asked for."""
+    if not state.present and state.system not in (None, "Linux"):
+        return Why(
+            reason="unknown",
+            what=f"{state.system} does not tell why",
+            hint="See that it is plugged in and that no other program has it; then plug it in"
+            " again.",
+        )
     if not state.present:
         return Why(
             reason="no_device",

@@ -40,7 +40,7 @@ done
 for m in apex gasket; do d=$R/sys/module/$m; [ -d "$d" ] || continue
   echo "module.$m.loaded=yes"; get "$d/version" "module.$m.version"; done
 echo "user.0.name=$(id -un 2>/dev/null || id -u)"; echo "user.0.groups=$(id -Gn 2>/dev/null)"
-echo "kernel.0.release=$(uname -r)"
+echo "kernel.0.release=$(uname -r)"; echo "kernel.0.system=$(uname -s)"
 pkg() { command -v dpkg-query >/dev/null 2>&1 || return 1
   if [ -n "$R" ]; then dpkg-query --admindir="$R/var/lib/dpkg" "$@" 2>/dev/null
   else dpkg-query "$@" 2>/dev/null; fi; }

@@ -73,6 +73,7 @@ class EdgeTpuState:
     user: str | None = None
     groups: tuple[str, ...] = ()
     kernel: str | None = None
+    system: str | None = None  # as `uname -s` says it; only Linux tells of its chips
 
     @property
     def present(self) -> bool:
@@ -97,6 +98,7 @@ class EdgeTpuState:
             "user": self.user,
             "groups": list(self.groups),
             "kernel": self.kernel,
+            "system": self.system,
             "is_double": self.stand_in is not None,
         }
 
@@ -134,6 +136,7 @@ def parse_state(text: str) -> EdgeTpuState:
         user=user.get("name") or None,
         groups=tuple(user.get("groups", "").split()),
         kernel=said.get("kernel", {}).get("0", {}).get("release"),
+        system=said.get("kernel", {}).get("0", {}).get("system"),
     )
 
 

@@ -140,6 +140,11 @@ def test_a_node_that_a_container_lacks_is_no_question_of_rights(board: FakeBoard
     assert why.reason == "no_node" and "--device /dev/bus/usb" in why.hint
 
 
+def test_a_system_without_sysfs_is_not_said_to_have_no_chip() -> None:
+    assert why_closed(parse_state("kernel.0.system=Darwin\n")).reason == "unknown"
+    assert why_closed(parse_state("kernel.0.system=Linux\n")).reason == "no_device"
+
+
 @pytest.mark.parametrize(
     ("device", "reason"), [("usb:1", "wrong_index"), ("pci", "wrong_index"), (":0", "unknown")]
 )
