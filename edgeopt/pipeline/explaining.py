@@ -8,7 +8,7 @@ from edgeopt.facts import ModelFacts
 from edgeopt.findings import Placement
 from edgeopt.profile import HardwareProfile
 from edgeopt.repair import Explanation, explain
-from edgeopt.verify.partition import Order
+from edgeopt.verify.partition import Choice
 from edgeopt.verify.placement import survey
 
 __all__ = ["explanations", "gains", "mapped_with"]
@@ -52,16 +52,10 @@ class _WhatIf:
     def __init__(self, facts: ModelFacts, profile: HardwareProfile) -> None:
         found = survey(facts, profile)
         self.supported = [verdict.supported for verdict in found.judged]
-        self._order = Order(found.graph, found.graph.subgraph.operators)
-        self._pick = profile.partition.pick
+        self._choice = Choice(found.graph, profile.partition.pick)
 
     def mapped(self, more: Iterable[int]) -> frozenset[int]:
         taken = list(self.supported)
         for index in more:
             taken[index] = True
-        parts = [part for kind, part in self._order.partitions(taken) if kind]
-        if not parts:
-            return frozenset()
-        if self._pick == "all":
-            return frozenset(index for part in parts for index in part)
-        return frozenset(parts[0]) if self._pick == "first" else frozenset(max(parts, key=len))
+        return self._choice.of(taken)

@@ -1,4 +1,5 @@
-"""Which operations form one part of the graph: TensorFlow Lite's own rule for delegates."""
+"""Which operations form one part of the graph, by TensorFlow Lite's own rule for delegates, and
+which parts the accelerator gets."""
 
 from __future__ import annotations
 
@@ -8,7 +9,7 @@ from heapq import heapify, heappop, heappush
 from edgeopt.facts import Operator
 from edgeopt.verify.graph import Graph
 
-__all__ = ["Order", "partitions"]
+__all__ = ["Choice", "Order"]
 
 
 class Order:
@@ -57,8 +58,34 @@ class Order:
         return found  # what waits on itself is in no run: such a file does not load anywhere
 
 
-def partitions(
-    graph: Graph, operators: Sequence[Operator], supported: Sequence[bool]
-) -> list[tuple[bool, list[int]]]:
-    """`Order.partitions` of operators that are divided once."""
-    return Order(graph, operators).partitions(supported)
+class Choice:
+    """Chooses the partition that goes to the accelerator: the "first", the "largest", or "all"."""
+
+    def __init__(self, graph: Graph, pick: str) -> None:
+        operators = graph.subgraph.operators
+        self._pick = pick
+        self._expanders = {i for i, op in enumerate(operators) if graph.expands_constant(op)}
+        self._rest = [i for i in range(len(operators)) if i not in self._expanders]
+        self._order = Order(graph, [operators[i] for i in self._rest])
+
+    def of(self, supported: Sequence[bool]) -> frozenset[int]:
+        """Its operations, as indices."""
+        rest = self._rest
+        parts = self._order.partitions([supported[i] for i in rest])
+        taken = [[rest[i] for i in part] for kind, part in parts if kind]
+        if not taken:
+            return frozenset()
+        if self._pick == "all":
+            picked = [i for part in taken for i in part]
+        else:
+            picked = taken[0] if self._pick == "first" else max(taken, key=len)
+        # Weights kept in float16 are read as such, and their DEQUANTIZE goes along, only when
+        # nothing else stays behind (LiteRT tflite/delegates/utils.cc:236).
+        return frozenset(picked) | (self._expanders if len(picked) == len(rest) else set())
+
+    def parts(self, supported: Sequence[bool]) -> int:
+        """How many there are where some operation is supported."""
+        if self._pick != "all":
+            return 1
+        kinds = [supported[i] for i in self._rest]
+        return sum(kind for kind, _ in self._order.partitions(kinds))

@@ -14,9 +14,9 @@ from edgeopt.model.layer_names import layers_of
 from edgeopt.profile import HardwareProfile
 from edgeopt.verify.graph import Graph
 from edgeopt.verify.operations import Judgement, judge
-from edgeopt.verify.partition import Order, partitions
+from edgeopt.verify.partition import Choice
 
-__all__ = ["Survey", "partitions", "predict", "survey"]
+__all__ = ["Survey", "predict", "survey"]
 
 _ALL_WAYS = 5  # uncertain operations of which every combination is tried: 32
 _EACH_WAY = 64  # and of which each is turned by itself
@@ -77,7 +77,7 @@ def survey(facts: ModelFacts, profile: HardwareProfile) -> Survey:
     """Judge every operation, and choose the partition that goes to the accelerator."""
     graph = Graph(facts.subgraphs[0])
     judged = tuple(judge(op, graph, profile) for op in graph.subgraph.operators)
-    choice = _Choice(graph, profile)
+    choice = Choice(graph, profile.partition.pick)
     ways = [choice.of(supported) for supported in _ways(judged)]
     sizes = [len(way) for way in ways]
     return Survey(
@@ -86,7 +86,7 @@ def survey(facts: ModelFacts, profile: HardwareProfile) -> Survey:
         chosen=ways[0],
         uncertain=frozenset.union(*ways) - frozenset.intersection(*ways),
         mapped_range=(min(sizes), max(sizes)),
-        parts=choice.parts(judged) if ways[0] else 0,
+        parts=choice.parts([verdict.supported for verdict in judged]) if ways[0] else 0,
     )
 
 
@@ -114,39 +114,6 @@ def _ways(judged: Sequence[Judgement]) -> Iterator[list[bool]]:
     for index in doubtful[: min(_EACH_WAY, _WORK // len(taken))]:
         yield [supported or i == index for i, supported in enumerate(refused)]
         yield [supported and i != index for i, supported in enumerate(taken)]
-
-
-class _Choice:
-    """Chooses the partition that goes to the accelerator, or all where it takes several."""
-
-    def __init__(self, graph: Graph, profile: HardwareProfile) -> None:
-        operators = graph.subgraph.operators
-        self._pick = profile.partition.pick
-        self._expanders = {i for i, op in enumerate(operators) if graph.expands_constant(op)}
-        self._rest = [i for i in range(len(operators)) if i not in self._expanders]
-        self._order = Order(graph, [operators[i] for i in self._rest])
-
-    def of(self, supported: Sequence[bool]) -> frozenset[int]:
-        """Its operations, as indices."""
-        rest = self._rest
-        parts = self._order.partitions([supported[i] for i in rest])
-        taken = [[rest[i] for i in part] for kind, part in parts if kind]
-        if not taken:
-            return frozenset()
-        if self._pick == "all":
-            picked = [i for part in taken for i in part]
-        else:
-            picked = taken[0] if self._pick == "first" else max(taken, key=len)
-        # Weights kept in float16 are read as such, and their DEQUANTIZE goes along, only when
-        # nothing else stays behind (LiteRT tflite/delegates/utils.cc:236).
-        return frozenset(picked) | (self._expanders if len(picked) == len(rest) else set())
-
-    def parts(self, judged: Sequence[Judgement]) -> int:
-        """How many there are where some operation is supported."""
-        if self._pick != "all":
-            return 1
-        kinds = [judged[i].supported for i in self._rest]
-        return sum(kind for kind, _ in self._order.partitions(kinds))
 
 
 def _place(op: Operator, found: Survey, profile: HardwareProfile) -> OpPlacement:

@@ -11,7 +11,7 @@ from builders import Net
 from edgeopt.facts import ModelFacts, Operator, Tensor
 from edgeopt.profile import load_profile
 from edgeopt.verify.graph import Graph
-from edgeopt.verify.partition import partitions
+from edgeopt.verify.partition import Order
 from edgeopt.verify.placement import survey
 
 
@@ -64,7 +64,7 @@ def test_any_graph_is_divided_as_tensorflow_lite_does(seed: int) -> None:
     graph = Graph(net.facts().subgraphs[0])
     for _ in range(5):
         supported = [dice.random() < 0.6 for _ in order]
-        assert partitions(graph, order, supported) == _reference(order, supported)
+        assert Order(graph, order).partitions(supported) == _reference(order, supported)
 
 
 def test_operations_that_wait_for_each_other_are_in_no_part() -> None:
@@ -74,7 +74,7 @@ def test_operations_that_wait_for_each_other_are_in_no_part() -> None:
         Operator(index=0, subgraph=0, op="ADD", version=1, inputs=(b,), outputs=(a,)),
         Operator(index=1, subgraph=0, op="ADD", version=1, inputs=(a,), outputs=(b,)),
     ]
-    assert partitions(Graph(net.facts().subgraphs[0]), loop, [True, True]) == []
+    assert Order(Graph(net.facts().subgraphs[0]), loop).partitions([True, True]) == []
 
 
 KINDS = {"ADD": "sure", "RESHAPE": "doubtful", "HARD_SWISH": "refused"}

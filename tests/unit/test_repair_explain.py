@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 import repair_models as models
+from builders import Net
 
 from edgeopt.facts import ModelFacts
 from edgeopt.model import read
@@ -59,6 +60,15 @@ def test_an_operation_outside_the_partition_names_the_one_that_ended_it(tmp_path
     assert "LEAKY_RELU #1" in after.why
     assert "2 more" in after.repair
     assert gains(facts, PROFILE) == {1: 2}
+
+
+def test_float16_weights_that_would_go_along_are_won_too() -> None:
+    net = Net()
+    half = net.constant("float16")
+    weights = net.op("DEQUANTIZE", half, out=("float32", (4, 1, 1, 4)), version=3)
+    data = net.op("CONV_2D", net.input("float32"), weights, out=("float32", (1, 8, 8, 4)))
+    refused = net.op("ARG_MAX", data, net.integers(3))
+    assert gains(net.facts(refused), load_profile("android-gpu")) == {2: 2}
 
 
 def test_what_a_repair_would_win_is_the_prediction_made_again(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from edgeopt.model.read import structure
 from edgeopt.profile import load_profile
 from edgeopt.verify import predict
 from edgeopt.verify.graph import Graph
-from edgeopt.verify.placement import partitions
+from edgeopt.verify.partition import Order
 
 
 def _places(net: Net, profile: str, *outputs: object) -> list[str]:
@@ -116,7 +116,7 @@ def test_a_file_in_reverse_order_and_a_cycle_do_not_hang() -> None:
     graph = Graph(net.facts(data).subgraphs[0])
     backwards = list(reversed(graph.subgraph.operators))
     began = time.monotonic()
-    found = partitions(graph, backwards, [True] * len(backwards))
+    found = Order(graph, backwards).partitions([True] * len(backwards))
     assert [len(part) for _, part in found] == [5000]
     assert time.monotonic() - began < 5
     loop = Net()
