@@ -35,4 +35,5 @@ def main() -> None:
     print(json.dumps({"packages": packages, "python": platform.python_version()}))
 
 
-main()
+if __name__ == "__main__":
+    main()

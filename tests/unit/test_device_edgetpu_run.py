@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import hashlib
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,7 @@ from edgeopt.paths import demo_dir
 from edgeopt.progress import Silent
 
 SOURCE = demo_dir() / "fashion.tflite"
+PACKAGES = Path(__file__).resolve().parents[2] / "edgeopt/device/agent_packages.py"
 
 
 @pytest.fixture(scope="module")
@@ -146,3 +149,36 @@ def test_the_doctor_names_the_stand_in(coral: pytest.MonkeyPatch, tmp_path: Path
         found = {check.name: check for check in doctor(device)}
     assert "STAND-IN" in found["libedgetpu"].found and found["libedgetpu"].warning
     assert found["edge tpu"].details["is_double"] is True
+
+
+PYCORAL_DOUBLE = """
+import sys
+from ai_edge_litert.interpreter import Interpreter, load_delegate
+def load_edgetpu_delegate(options=None):
+    return load_delegate("libedgetpu.so.1", options or {})
+def make_interpreter(model_path_or_content, device=None, delegate=None):
+    return Interpreter(model_content=model_path_or_content, experimental_delegates=[delegate])
+"""
+
+
+def test_pycoral_comes_first_where_it_fits_and_gets_the_options(
+    coral: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """pycoral is a double over the real interpreter; its metadata is that of a fitting pair."""
+    site = tmp_path / "site"
+    for name in ("pycoral-2.0.3.dist-info", "tflite_runtime-2.17.1.dist-info", "pycoral/utils"):
+        (site / name).mkdir(parents=True)
+    (site / "pycoral/utils/edgetpu.py").write_text(PYCORAL_DOUBLE)
+    python = tmp_path / "python-with-a-double"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH={site} exec {sys.executable} "$@"\n')
+    python.chmod(0o755)
+    found = run_compiled(tmp_path, python=str(python), edgetpu_device=":0")
+    assert found.runtime == "pycoral" and "option device=:0" in found.log
+    assert found.facts["edgetpu"]["packages_python"]["tflite_runtime"] == "2.17.1"
+
+
+def test_what_runs_on_the_board_is_python_3_7_and_standard_library_only() -> None:
+    tree = ast.parse(PACKAGES.read_text(), feature_version=(3, 7))
+    imported = [n for n in ast.walk(tree) if isinstance(n, (ast.Import, ast.ImportFrom))]
+    names = {n.module if isinstance(n, ast.ImportFrom) else n.names[0].name for n in imported}
+    assert names and names <= {*sys.stdlib_module_names}
