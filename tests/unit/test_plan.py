@@ -94,7 +94,7 @@ DECISIONS = [
 ]
 KIND = {
     "cpu-int8": "cpu", "cpu-int8-tflite-2.14": "cpu",
-    "edgetpu-v1": "edgetpu", "android-gpu": "android-gpu",
+    "edgetpu-v1": "edgetpu", "android-gpu": "android-gpu", "ethos-u55-u65": "edgetpu",
 }  # fmt: skip
 
 
