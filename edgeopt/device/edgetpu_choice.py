@@ -71,7 +71,7 @@ def read_software(transport: Transport, command: list[str]) -> Software | None:
     rows = [row for row in done.stdout.splitlines() if row.startswith(b'{"packages"')]
     try:
         said: Any = json.loads(rows[-1]) if rows else {}
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     packages = said.get("packages")
     if not isinstance(packages, dict):
@@ -79,7 +79,7 @@ def read_software(transport: Transport, command: list[str]) -> Software | None:
     return Software(
         python=clean_text(str(said.get("python")), 40),
         packages=tuple(
-            (clean_text(str(k), 40), clean_text(str(v), 40)) for k, v in packages.items()
+            (clean_text(str(k), 40), clean_text(str(v), 40)) for k, v in list(packages.items())[:20]
         ),
     )
 

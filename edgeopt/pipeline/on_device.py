@@ -87,6 +87,8 @@ def record(
         raise DeviceError(
             f"{spec.name} answered {recorder.count} of {total} samples.", "Try again."
         )
+    for note in last.notes:
+        session.note(note)
     about = {
         "name": spec.name,
         "kind": spec.kind,

@@ -285,6 +285,18 @@ def test_packages_are_found_without_importing_them(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    "answer", ["", '{"packages"', '{"packages": 1}', '{"packages":' + "[" * 100_000]
+)
+def test_a_python_that_answers_nonsense_tells_nothing(tmp_path: Path, answer: str) -> None:
+    (tmp_path / "answer").write_text(answer)
+    python = tmp_path / "python"
+    python.write_text(f"#!/bin/sh\ncat >/dev/null; cat {tmp_path}/answer\n")
+    python.chmod(0o755)
+    assert read_software(LocalTransport(), [str(python)]) is None
+    assert choose(EdgeTpuState(), None, wanted=None, device="b").runtimes[0] == "pycoral"
+
+
+@pytest.mark.parametrize(
     ("text", "reason"),
     [
         (
