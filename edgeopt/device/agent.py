@@ -318,6 +318,7 @@ def collect(
     digest, layout, size = hashlib.sha256(), [], 0
     with open(request["outputs"], "wb") as stream:
         for index, sample in enumerate(samples):
+            interpreter.reset_all_variables()  # what an LSTM remembers of other samples
             set_inputs(interpreter, details, sample)
             interpreter.invoke()
             row = []

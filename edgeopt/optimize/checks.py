@@ -13,6 +13,7 @@ __all__ = [
     "float_left",
     "heavy_floats",
     "open_inputs",
+    "state_notes",
 ]
 
 _VARIABLES = {"VAR_HANDLE", "READ_VARIABLE", "ASSIGN_VARIABLE"}
@@ -94,4 +95,17 @@ def heavy_floats(facts: ModelFacts) -> list[Operator]:
             and (t.size_bytes or 0) > 4 * _HEAVY
             for t in op.inputs
         )
+    ]
+
+
+def state_notes(facts: ModelFacts) -> list[str]:
+    """What to know of operations that remember: an application that does not reset them between
+    sequences gets answers that depend on the call before."""
+    kept = [op.where for op in facts.operators() if any(t and t.variable for t in op.inputs)]
+    if not kept:
+        return []
+    more = f" and {len(kept) - 1} more keep their" if len(kept) > 1 else " keeps its"
+    return [
+        f"{kept[0]}{more} state from one call to the next: call the interpreter's "
+        "reset_all_variables() (C++: ResetVariableTensors) before each new sequence."
     ]

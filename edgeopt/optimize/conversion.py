@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from edgeopt.dataset import Dataset
 from edgeopt.errors import EdgeoptError, InputError, ModelError, ToolError
 from edgeopt.facts import ModelFacts, Operator
-from edgeopt.optimize.checks import float_left, heavy_floats
+from edgeopt.optimize.checks import float_left, heavy_floats, state_notes
 from edgeopt.optimize.float_model import installed, staged, to_float
 from edgeopt.optimize.recipes import ConversionRequest
 from edgeopt.progress import Progress
@@ -265,7 +265,7 @@ class _Job:
 
     def finish(self) -> None:
         """Give the result its edges, make it readable for old tools, then load and run it."""
-        from edgeopt.model import probe
+        from edgeopt.model import probe, read
         from edgeopt.model.edit import compact, inline_buffers
         from edgeopt.model.edit_io import with_io
         from edgeopt.optimize.legacy import lower_versions, raise_versions
@@ -286,6 +286,7 @@ class _Job:
             probe(self.result)
         except ModelError as error:
             raise _unloadable(error, self.request, self.result) from error
+        self.notes += state_notes(read(self.result))
 
     def _fall_back(self) -> None:
         """Replace the result by one whose worst layers are not int8, where that was asked for."""

@@ -161,7 +161,9 @@ class Runner:
             self._interpreter.invoke()
         except RuntimeError as error:
             raise ModelError(f"{self.facts.path.name} fails to run: {error}") from error
-        return [self._interpreter.get_tensor(index) for index in self._outputs]
+        answers = [self._interpreter.get_tensor(index) for index in self._outputs]
+        self._interpreter.reset_all_variables()  # an LSTM's state is no part of the next sample
+        return answers
 
     def _set(self, index: int, array: Any) -> None:
         try:
