@@ -61,7 +61,11 @@ def _placement(content: Mapping[str, Any]) -> str:
         return "not known"
 
     def text(one: Mapping[str, Any]) -> str:
-        return f"{one['ops_mapped']} of {one['ops_total']} operations mapped"
+        line = f"{one['ops_mapped']} of {one['ops_total']} operations mapped"
+        if one["ops_mapped_range"] is None:
+            return line
+        least, most = one["ops_mapped_range"]
+        return f"{line}, [yellow]{one['ops_uncertain']} uncertain[/] ({least} to {most} mapped)"
 
     if not content["changed"]:
         return f"{text(after)}  [dim]predicted[/]"
@@ -143,10 +147,12 @@ def _who(items: Sequence[Mapping[str, Any]]) -> str:
 
 
 def _gain(items: Sequence[Mapping[str, Any]]) -> str:
-    gain = items[0]["would_map"]
-    if gain is None:
+    gains = [row["would_map"] for row in items if row["would_map"] is not None]
+    if not gains:
         return ""
-    won = f"[green]+{gain} mapped[/]" if gain > 0 else "[dim]wins nothing by itself[/]"
+    best = max(gains)
+    most = "up to " if min(gains) < best else ""
+    won = f"[green]{most}+{best} mapped[/]" if best > 0 else "[dim]wins nothing by itself[/]"
     return f"  {won}"
 
 
@@ -156,9 +162,13 @@ def _outcome(content: Mapping[str, Any]) -> list[RenderableType]:
         lines: list[RenderableType] = [f"{a['stage']}: {_plain(a['path'])}" for a in made]
         if content["manifest"]:
             lines.append(f"manifest: {_plain(content['manifest'])}")
+        elif not content["changed"] and not content["parts"]:
+            lines.append("Nothing could be repaired: that file is a copy of the model.")
         return lines
     if content["dry_run"]:
         return ["Nothing was written (--dry-run)."]
     if not content["changed"] and content["complete"]:
+        if content["remaining"]:
+            return ["Nothing that edgeopt fix can repair: the file was left alone."]
         return ["Nothing to repair: the file is as it should be, and was left alone."]
     return ["Nothing was written."]
