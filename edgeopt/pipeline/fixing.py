@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from edgeopt.errors import InputError, ModelError
+from edgeopt.errors import EdgeoptError, InputError, ModelError
 from edgeopt.facts import ModelFacts
 from edgeopt.pipeline.explaining import explanations, mapped_with
 from edgeopt.pipeline.fixed import CPU_ROLES, Cut, Fixed, Look, Request
@@ -17,6 +17,7 @@ from edgeopt.pipeline.fixing_files import publish_fixed, stem
 from edgeopt.profile import HardwareProfile
 from edgeopt.progress import Progress
 from edgeopt.repair import (
+    CONSEQUENCES,
     Need,
     Part,
     Prover,
@@ -27,7 +28,7 @@ from edgeopt.repair import (
     at_tensors,
     cut,
     keep_attached,
-    suits,
+    repairable,
 )
 from edgeopt.store import scratch
 from edgeopt.target import Target, load_target
@@ -35,7 +36,6 @@ from edgeopt.target import Target, load_target
 __all__ = ["Fixed", "Request", "fix"]
 
 _GIVEN_SAMPLES = 8  # of --calibration, when no number is given
-_CONSEQUENCES = ("outside_partition", "depends_on_uncertain", "other_subgraph")
 
 
 def fix(request: Request, progress: Progress) -> Fixed:
@@ -51,7 +51,7 @@ def fix(request: Request, progress: Progress) -> Fixed:
     progress.stage(f"Looking at {request.model.name}")
     before = _look(original, request.model, target.profile)
     fixed = Fixed(model=facts, target=target, before=before, after=before, dry_run=request.dry_run)
-    with scratch() as folder, ExitStack() as open_until_done:
+    with _keeping(fixed), scratch() as folder, ExitStack() as open_until_done:
         prover = _prover(request, facts, original, folder, fixed)
         data = original
         if prover is not None:
@@ -73,6 +73,16 @@ def fix(request: Request, progress: Progress) -> Fixed:
             publish_fixed(data, request, folder, fixed)
     _refuse_incomplete(request, fixed)
     return fixed
+
+
+@contextmanager
+def _keeping(fixed: Fixed) -> Iterator[None]:
+    """What was reached is never lost with an error."""
+    try:
+        yield
+    except EdgeoptError as error:
+        error.reached = error.reached or fixed
+        raise
 
 
 def _readable(path: Path, target: Target) -> ModelFacts:
@@ -194,7 +204,6 @@ def _hold_io(request: Request, fixed: Fixed) -> None:
         f"{other[0].name} stays {other[0].dtype}: it cannot become {request.io}. "
         f"{step.reason if step else 'Nothing could be proven.'}",
         "Leave --io out, or cut off the operations that compute in float (--cut-head, --cut-tail).",
-        reached=fixed,
     )
 
 
@@ -206,10 +215,10 @@ def _judge(facts: ModelFacts, request: Request, profile: HardwareProfile) -> tup
     refused = {
         op.index: op.cause
         for op in (placement.ops if placement else ())
-        if op.placement == "cpu" and op.cause not in _CONSEQUENCES
+        if op.placement == "cpu" and op.cause not in CONSEQUENCES
     }
-    repairable = {i for i, cause in refused.items() if suits(facts, i, cause, profile)}
-    worth = mapped_with(facts, profile, repairable) if repairable else frozenset()
+    rewritten = repairable(facts, refused, profile)
+    worth = mapped_with(facts, profile, rewritten) if rewritten else frozenset()
     need = Need(
         profile=profile,
         refused={index: cause for index, cause in refused.items() if index in worth},
@@ -237,7 +246,6 @@ def _split(data: bytes, request: Request, prover: Prover | None, fixed: Fixed) -
             raise ModelError(
                 f"No operation of {request.model.name} is predicted to map: nothing to cut around.",
                 "Name tensors with --split-at, or see what edgeopt inspect says.",
-                reached=fixed.to_json(),
             )
         groups = around(graph, body, head=request.cut_head, tail=request.cut_tail)
     if len(groups) < 2:

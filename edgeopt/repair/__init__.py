@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from edgeopt.repair.apply import REPAIRS, Standing, Step, apply
 from edgeopt.repair.attached import keep_attached
-from edgeopt.repair.explain import Explanation, explain, suits
+from edgeopt.repair.explain import CONSEQUENCES, Explanation, explain, repairable
 from edgeopt.repair.proof import Proof, Prover
 from edgeopt.repair.repair import Need
 from edgeopt.repair.split import Part, around, at_tensors, cut
 
 __all__ = [
+    "CONSEQUENCES",
     "REPAIRS",
     "Explanation",
     "Need",
@@ -28,5 +29,5 @@ __all__ = [
     "cut",
     "explain",
     "keep_attached",
-    "suits",
+    "repairable",
 ]

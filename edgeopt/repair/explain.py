@@ -23,10 +23,12 @@ from edgeopt.repair.static import computed_shapes
 from edgeopt.repair.versions import minimal_version
 from edgeopt.toml_file import read_toml
 
-__all__ = ["Explanation", "catalogue", "explain", "suits"]
+__all__ = ["CONSEQUENCES", "Explanation", "catalogue", "explain", "repairable"]
 
 _KINDS = ("automatic", "cut", "source", "none")
 _BLOCKERS_SHOWN = 3
+# Causes that lie in other operations, or that are not told: nothing to repair here.
+CONSEQUENCES = ("outside_partition", "other_subgraph", "depends_on_uncertain", "left_by_compiler")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -116,7 +118,7 @@ def explain(
     main = facts.subgraphs[0]
     placed_main = [p for op, p in by_position if op.subgraph == 0]
     on_cpu = {p.index for p in placed_main if p.placement == "cpu"}
-    refused = {i for i in on_cpu if placed_main[i].cause not in _CONSEQUENCES}
+    refused = {i for i in on_cpu if placed_main[i].cause not in CONSEQUENCES}
     before = needed_by(main, {p.index for p in placed_main} - on_cpu)
     around = _Around(
         profile=profile,
@@ -132,9 +134,6 @@ def explain(
             continue
         found.append(_explanation(op, placed, around))
     return tuple(found)
-
-
-_CONSEQUENCES = ("outside_partition", "other_subgraph", "depends_on_uncertain", "left_by_compiler")
 
 
 def _told(placed: OpPlacement, profile: HardwareProfile) -> bool:
@@ -166,10 +165,10 @@ def _explanation(op: Operator, placed: OpPlacement, around: _Around) -> Explanat
     values |= {"reason": _sentence(placed.reason), "hint": placed.hint or "Nothing is known."}
     values |= _waiting(waits, around)
     kind = entry.kind
-    refused = placed.placement == "cpu" and op.subgraph == 0 and cause not in _CONSEQUENCES
+    refused = placed.placement == "cpu" and op.subgraph == 0 and cause not in CONSEQUENCES
     if refused and op.index in around.shapes:
         entry, kind = texts["computed_shape", ""], "automatic"
-    elif refused and _suits(op, cause, main, profile):
+    elif refused and _suits(op, cause, main, around.shapes, profile):
         entry, kind = texts.get(("rewritten", op.op), entry), "automatic"
     elif kind == "automatic":
         kind = "source"
@@ -239,21 +238,31 @@ def _blockers(main: Sequence[Operator], refused: set[int]) -> dict[int, tuple[in
     return {index: tuple(sorted(some)[:_BLOCKERS_SHOWN]) for index, some in found.items() if some}
 
 
-def suits(facts: ModelFacts, index: int, cause: str, profile: HardwareProfile) -> bool:
-    """Whether edgeopt fix has a rewriting for operation `index` of the main subgraph."""
+def repairable(
+    facts: ModelFacts, refused: Mapping[int, str], profile: HardwareProfile
+) -> frozenset[int]:
+    """The operations that edgeopt fix has a rewriting for, of those of the main subgraph that are
+    `refused` (index to cause)."""
     main = facts.subgraphs[0]
-    shapes = {op.index for op in computed_shapes(main)}
-    return index in shapes or _suits(main.operators[index], cause, main, profile)
+    shapes = frozenset(op.index for op in computed_shapes(main))
+    return frozenset(
+        index
+        for index, cause in refused.items()
+        if index in shapes or _suits(main.operators[index], cause, main, shapes, profile)
+    )
 
 
-def _suits(op: Operator, cause: str, main: Subgraph, profile: HardwareProfile) -> bool:
+def _suits(
+    op: Operator, cause: str, main: Subgraph, shapes: frozenset[int], profile: HardwareProfile
+) -> bool:
+    """`shapes` are the operations that only compute shapes."""
     if cause in ("version", "unparsed_version") and op.op != "FULLY_CONNECTED":
         least = minimal_version(op)
         rule = profile.operations.get(op.op)
         limit = rule.max_version if rule else None
         return least is not None and limit is not None and least <= limit
     if cause == "dynamic":
-        made = {t.index for other in computed_shapes(main) for t in other.outputs}
+        made = {t.index for i in shapes for t in main.operators[i].outputs}
         return any(t is not None and t.index in made for t in op.inputs)
     if op.op in ("QUANTIZE", "DEQUANTIZE"):
         return _at_edge(op, main)

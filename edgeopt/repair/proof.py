@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -172,19 +172,8 @@ class Prover:
         runs = [part for part in parts if not self._has_unknown(part)]
         if len(runs) < len(parts):
             return self._chain_to_the_unknown(parts, runs, whole)
-        wired = []
-        for number, part in enumerate(parts):
-            path = self._write(f"part{number}.tflite", part.data)
-            wired.append(
-                {"path": str(path), "inputs": list(part.inputs), "outputs": list(part.outputs)}
-            )
-        return self._compare(
-            {
-                "inputs": [t.index for t in graph.inputs],
-                "outputs": [t.index for t in graph.outputs],
-                "parts": wired,
-            }
-        )
+        inputs, outputs = ([t.index for t in side] for side in (graph.inputs, graph.outputs))
+        return self._compare(self._wired(parts, inputs, outputs))
 
     def _chain_to_the_unknown(
         self, parts: Sequence[Part], runs: Sequence[Part], whole: bytes
@@ -200,16 +189,20 @@ class Prover:
         head = cut(whole, [("tpu", first), ("tail", rest)])[0]
         if not set(kept) <= set(head.outputs):
             return Proof(identical=False, samples=0, reason="a part cannot be run by LiteRT")
+        path = self._write("head.tflite", head.data)
+        return self._compare(self._wired(runs, head.inputs, head.outputs), original=path, given=())
+
+    def _wired(
+        self, parts: Sequence[Part], inputs: Sequence[int], outputs: Sequence[int]
+    ) -> dict[str, Any]:
+        """Files that run one after the other, with the tensors that go in and come out."""
         wired = []
-        for number, part in enumerate(runs):
+        for number, part in enumerate(parts):
             path = self._write(f"part{number}.tflite", part.data)
             wired.append(
                 {"path": str(path), "inputs": list(part.inputs), "outputs": list(part.outputs)}
             )
-        chain = {"inputs": list(head.inputs), "outputs": list(head.outputs), "parts": wired}
-        with Prover(head.data, self._folder, own_only=self._own_only) as inner:
-            proof = inner._compare(chain)
-        return replace(proof, beyond=self.beyond)
+        return {"inputs": list(inputs), "outputs": list(outputs), "parts": wired}
 
     @staticmethod
     def _has_unknown(part: Part) -> bool:

@@ -89,15 +89,17 @@ class Maker:
             values, zero = values.view(np.uint8), 128
         return self.tensor(name, shape, scale=0.01, zero=zero, values=values)
 
-    def bias(self, name: str, count: int) -> int:
+    def bias(self, name: str, count: int, source: int) -> int:
+        """int32 values in steps of the data's scale times the weights'."""
         values = self.random.integers(-500, 500, count).astype(np.int32)
-        return self.tensor(name, [count], "int32", SCALE * 0.01, 0, values)
+        scale = float(self.graph.tensors[source].quantization.scale[0]) * 0.01
+        return self.tensor(name, [count], "int32", scale, 0, values)
 
     def conv(self, source: int, name: str, channels: int = 4, version: int = 0) -> int:
         """A 1 x 1 convolution that keeps the number of channels."""
         shape = list(self.graph.tensors[source].shape)
         inputs = [source, self.weights(f"{name}_w", [channels, 1, 1, shape[-1]])]
-        inputs.append(self.bias(f"{name}_b", channels))
+        inputs.append(self.bias(f"{name}_b", channels, source))
         out = self.tensor(name, [*shape[:-1], channels])
         version = version or (3 if self.dtype == "int8" else 1)
         return self.op("CONV_2D", inputs, [out], version, "Conv2D", padding=1, strideW=1, strideH=1)
@@ -108,7 +110,7 @@ class Maker:
         depth = self.graph.tensors[source].shape[-1]
         inputs = [source, self.weights(f"{name}_w", [units, depth])]
         if options.pop("bias", True):
-            inputs.append(self.bias(f"{name}_b", units))
+            inputs.append(self.bias(f"{name}_b", units, source))
         out = self.tensor(name, shape)
         return self.op("FULLY_CONNECTED", inputs, [out], version, "FullyConnected", **options)
 
