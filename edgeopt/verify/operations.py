@@ -17,6 +17,8 @@ from edgeopt.verify.refusals import computed_shape, empty_tensors, phrase, refus
 
 __all__ = ["Judgement", "judge", "requirement"]
 
+_CALIBRATE = "Convert the float model with edgeopt convert --calibration DATA."
+
 
 @dataclass(frozen=True, kw_only=True)
 class Judgement:
@@ -59,7 +61,7 @@ def judge(op: Operator, graph: Graph, profile: HardwareProfile) -> Judgement:
     return Judgement(
         supported=False,
         reason=reason,
-        hint=remedy or ("Give calibration data with --calibration." if unquantized else ""),
+        hint=remedy or (_CALIBRATE if unquantized else ""),
         cause=cause,
         phrase=phrase({name for name, _ in found}, profile, op.op),
         source=profile.partition.source if rule is None else rule.source,

@@ -132,7 +132,11 @@ def _constant_strides(op: Operator, graph: Graph, p: Mapping[str, Any]) -> str |
     return "" if good else f"strides {list(strides)}"
 
 
-@_rule("one_dimensional_output", "an output of one dimension", "Fix the batch with --batch 1.")
+@_rule(
+    "one_dimensional_output",
+    "an output of one dimension",
+    "Convert the source model with --batch 1.",
+)
 def _one_dimensional_output(op: Operator, graph: Graph, p: Mapping[str, Any]) -> str | None:
     shape = known_shape(_out(op))
     return (

@@ -29,9 +29,9 @@ def _list(names: tuple[str, ...]) -> str:
 
 def _type_hint(dtype: str) -> str:
     if dtype in FLOATS:
-        return "Give calibration data with --calibration."
+        return "Convert the float model with edgeopt convert --calibration DATA."
     if dtype in ("int16", "int4", "int2", "uint4"):
-        return "Use --scheme int8."
+        return "Convert the float model with edgeopt convert --scheme int8 --calibration DATA."
     return "Leave what needs this type to the application."
 
 
@@ -44,19 +44,41 @@ def check_boundary(facts: ModelFacts, to: Collector, relaxed: Relaxed, io: str |
             {**dict.fromkeys((*allowed, *profile.activation_types, *profile.index_types))}
         )
     for tensor in facts.inputs:
-        _boundary(tensor, "input", allowed, to, io)
+        _boundary(tensor, "input", facts, allowed, to, io)
     for tensor in facts.outputs:
         if relaxed.allows(tensor) or (tensor.dtype in profile.index_types):
             to.checked += 1
             continue
-        _boundary(tensor, "output", allowed, to, io)
+        _boundary(tensor, "output", facts, allowed, to, io)
+
+
+def _boundary_hint(tensor: Tensor, facts: ModelFacts, profile: HardwareProfile) -> str:
+    """A quantized model lacks no calibration: only its edges are float."""
+    touching = {
+        op.op
+        for op in facts.subgraphs[0].operators
+        if any(t is not None and t.index == tensor.index for t in (*op.inputs, *op.outputs))
+    }
+    if (
+        tensor.dtype in FLOATS
+        and touching
+        and touching <= {"QUANTIZE", "DEQUANTIZE"}
+        and profile.io_types
+    ):
+        return f"Convert it again with --io {profile.io_types[0]}, or use edgeopt fix."
+    return _type_hint(tensor.dtype)
 
 
 def _boundary(
-    tensor: Tensor, kind: str, allowed: tuple[str, ...], to: Collector, io: str | None
+    tensor: Tensor,
+    kind: str,
+    facts: ModelFacts,
+    allowed: tuple[str, ...],
+    to: Collector,
+    io: str | None,
 ) -> None:
     where = f"{kind} {tensor.name!r}"
-    hint = _type_hint(tensor.dtype)
+    hint = _boundary_hint(tensor, facts, to.profile)
     shown = to.profile.io_types if to.profile.requires_quantization else allowed
     if not to.require(
         tensor.dtype in allowed, "io.types", where, f"{tensor.dtype} {kind}", _list(shown), hint
@@ -88,7 +110,7 @@ def check_shapes(facts: ModelFacts, to: Collector) -> None:
                 f"input {tensor.name!r}",
                 f"batch {batch}",
                 f"batch {profile.max_batch}",
-                f"Fix the batch with --batch {profile.max_batch}.",
+                f"Convert the source model with --batch {profile.max_batch}.",
             )
     for subgraph in facts.subgraphs:
         for tensor in _activations(subgraph):
@@ -102,9 +124,9 @@ def _check_open(tensor: Tensor, where: str, to: Collector) -> bool:
         return False
     shape = list(tensor.shape) if tensor.shape is not None else None
     only_batch = shape is not None and shape[:1] == [-1] and -1 not in shape[1:]
-    hint = (
-        "Fix the batch with --batch 1." if only_batch else "Export the model with fixed dimensions."
-    )
+    hint = "Export the model with fixed dimensions."
+    if only_batch:
+        hint = "Convert the source model with --batch 1; edgeopt fix closes that of a .tflite."
     return not to.require(
         not tensor.dynamic, "shapes.static", where, f"shape {shape}", "a fixed shape", hint
     )
@@ -244,12 +266,16 @@ def _check_activation(
 
 
 def _activation_hint(tensor: Tensor, graph: Graph, profile: HardwareProfile) -> str:
-    """Calibration does not help where an operation has no integer form."""
+    """Calibration does not help where an operation has no integer form, or was left in float."""
+    left_in_float = any(op.op in ("QUANTIZE", "DEQUANTIZE") for op in graph.subgraph.operators)
     touching = [*graph.consumers.get(tensor.index, ())]
     if maker := graph.producer.get(tensor.index):
         touching.insert(0, maker)
     for op in touching:
-        if tensor.dtype in FLOATS and (op.custom or op.op in profile.float_only):
+        if tensor.dtype not in FLOATS or op.op in ("QUANTIZE", "DEQUANTIZE"):
+            continue
+        without = op.op not in profile.operations and left_in_float
+        if op.custom or op.op in profile.float_only or without:
             return profile.remedies.get(op.op, f"Cut {op.op} off into post-processing.")
     return _type_hint(tensor.dtype)
 
