@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from edgeopt.device import Device
+    from edgeopt.device import Device, DeviceSpec
     from edgeopt.device.run import RunRequest, RunResult
 
 __all__ = ["Answers", "record"]
@@ -89,7 +89,11 @@ def record(
         )
     for note in last.notes:
         session.note(note)
-    about = {
+    return Answers(folder=folder, digest=data.digest(), device=_about(spec, last))
+
+
+def _about(spec: DeviceSpec, last: RunResult) -> dict[str, Any]:
+    return {
         "name": spec.name,
         "kind": spec.kind,
         "facts": dict(last.facts),
@@ -98,7 +102,6 @@ def record(
         "runtime_version": last.runtime_version,
         "accelerator": last.accelerator,
     }
-    return Answers(folder=folder, digest=data.digest(), device=about)
 
 
 def _refuse(session: Session, facts: ModelFacts) -> None:
