@@ -13,10 +13,10 @@ from dataclasses import replace
 from edgeopt.compile.compiler_failures import facts
 from edgeopt.compile.compiler_output import ModelBlock
 from edgeopt.compile.contract import CompileOptions, OpStatus
-from edgeopt.compile.segments import edge
 from edgeopt.errors import ModelError, ToolError
 from edgeopt.facts import ModelFacts, Tensor
 from edgeopt.findings import OpPlacement, Placement
+from edgeopt.model.compiled import edge
 from edgeopt.model.edgetpu_payload import (
     CUSTOM_OP,
     Partition,

@@ -11,19 +11,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
-from typing import Any
 
 from edgeopt.errors import ToolError
 from edgeopt.facts import ModelFacts, Operator, Subgraph, Tensor
+from edgeopt.model.compiled import edge
 
-__all__ = ["edge", "feeds", "parts_of"]
+__all__ = ["feeds", "parts_of"]
 
 _HINT = "Do not use these files. Compile again, and keep the log if it repeats."
-
-
-def edge(tensor: Tensor) -> tuple[Any, ...]:
-    """What a program must know of a tensor to fill or read it."""
-    return tensor.dtype, tensor.shape, tensor.quantization
 
 
 def parts_of(source: ModelFacts, segments: Sequence[ModelFacts]) -> tuple[ModelFacts, ...]:

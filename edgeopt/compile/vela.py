@@ -204,7 +204,7 @@ def _judge(ended: Execution, made: Path, log: Path, facts: ModelFacts) -> None:
 def _last_words(ended: Execution) -> str:
     """Of a Python traceback the error itself, else the end of what it printed."""
     lines = [line for line in ended.error_text.splitlines() if line.strip()]
-    if "Traceback (most recent call last):" in lines and lines:
+    if "Traceback (most recent call last):" in lines:
         return lines[-1][-_TAIL_CHARACTERS:]
     return f"{ended.error_text}\n{ended.text}".strip()[-_TAIL_CHARACTERS:] or "nothing"
 

@@ -7,6 +7,7 @@ groups of 64 output channels by 4 input channels, each group behind its channels
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from math import prod
 
 from edgeopt.facts import Operator, Tensor
@@ -63,8 +64,7 @@ def parameter_bytes_most(op: Operator) -> int:
     return _bytes(op, lambda channels: ceil_to(channels, _GROUP))
 
 
-def _bytes(op: Operator, padded: object) -> int:
-    assert callable(padded)
+def _bytes(op: Operator, padded: Callable[[int], int]) -> int:
     weights = weights_of(op)
     if weights is not None and weights.shape is not None:
         each = bool(weights.quantization and weights.quantization.per_channel)
@@ -75,7 +75,7 @@ def _bytes(op: Operator, padded: object) -> int:
             return ceil_to(channels, _INPUTS) * (_INPUTS * taps + own)
         outputs, taps, inputs = weights.shape[0], prod(weights.shape[1:-1]), weights.shape[-1]
         own = bias + _SCALE * each
-        return int(padded(outputs)) * (taps * ceil_to(inputs, _INPUTS) + own)
+        return padded(outputs) * (taps * ceil_to(inputs, _INPUTS) + own)
     if op.op == "UNIDIRECTIONAL_SEQUENCE_LSTM":
         return _lstm(op, padded)
     if op.op == "SOFTMAX" and op.outputs and op.outputs[0].shape:
@@ -83,15 +83,14 @@ def _bytes(op: Operator, padded: object) -> int:
     return _of_elementwise(op)
 
 
-def _lstm(op: Operator, padded: object) -> int:
+def _lstm(op: Operator, padded: Callable[[int], int]) -> int:
     """Gates with their weights, and what every unrolled step keeps."""
-    assert callable(padded)
     gates = [op.inputs[i] for i in _LSTM_WEIGHTS if i < len(op.inputs)]
     found = 0
     for index, tensor in enumerate(gates):
         if tensor is not None and tensor.shape and len(tensor.shape) == 2:
             own = _BIAS if index < 4 else 0  # one bias for a gate's two matrices
-            found += int(padded(tensor.shape[0])) * (ceil_to(tensor.shape[1], _INPUTS) + own)
+            found += padded(tensor.shape[0]) * (ceil_to(tensor.shape[1], _INPUTS) + own)
     shape = op.outputs[0].shape if op.outputs else None
     steps = shape[-2] if shape and len(shape) > 1 else 1
     return found + _LSTM_STEP * steps

@@ -18,6 +18,7 @@ __all__ = [
     "CompiledFormat",
     "Part",
     "compiled_format",
+    "edge",
     "formats_of",
     "holds_code",
     "is_compiled",
@@ -79,6 +80,12 @@ class CompiledFormat:
     unlike: Callable[[Operator, Part], Iterable[str]]
     parameters: Callable[[Operator], Sequence[memoryview]] | None = None
     shares_memory: bool = False
+
+
+def edge(tensor: Tensor) -> tuple[Any, ...]:
+    """What must be equal of a tensor in a source and in a compiled file, for a program that fills
+    or reads it: type, shape (None for no dimensions, which files say in two ways), quantization."""
+    return tensor.dtype, tensor.shape or None, tensor.quantization
 
 
 def holds_code(op: Operator) -> bool:

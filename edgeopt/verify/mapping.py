@@ -238,15 +238,11 @@ def _payload_unlike(compiled: ModelFacts) -> Iterable[str]:
         yield from form.unlike(op, form.read(op))
 
 
-def compiled_inputs(op: Operator) -> tuple[Tensor, ...]:
-    """What a partition reads while it runs."""
-    return compiled_format(op).inputs(op)
-
-
 def _inside(pairs: Pairs, op: Operator, left: set[int], problems: list[str]) -> set[int]:
     """The source operations between the tensors that a partition reads and those it writes."""
-    lost = [t for t in (*compiled_inputs(op), *op.outputs) if t.index not in pairs.tensors]
-    read = {pairs.tensors[t.index] for t in compiled_inputs(op) if t.index in pairs.tensors}
+    inputs = compiled_format(op).inputs(op)
+    lost = [t for t in (*inputs, *op.outputs) if t.index not in pairs.tensors]
+    read = {pairs.tensors[t.index] for t in inputs if t.index in pairs.tensors}
     unused = [t for t in lost if t in op.outputs and t.index not in pairs.compiled.consumers]
     if len(unused) != len(lost):
         first = next(t for t in lost if t not in unused)
@@ -288,7 +284,7 @@ def _partition(pairs: Pairs, op: Operator, inside: set[int]) -> MappedPartition:
     return MappedPartition(
         operator=op.index,
         source_ops=tuple(sorted(inside)),
-        inputs=border(compiled_inputs(op)),
+        inputs=border(form.inputs(op)),
         outputs=border(op.outputs),
         place=form.place,
         weights=weights_found(sources, form.parameters(op)) if form.parameters else (0, 0),

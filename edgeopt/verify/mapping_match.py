@@ -13,11 +13,11 @@ from collections.abc import Iterable, Sequence
 
 from edgeopt.errors import ModelError
 from edgeopt.facts import Operator, Subgraph, Tensor
-from edgeopt.model.compiled import holds_code
+from edgeopt.model.compiled import edge, holds_code
 from edgeopt.model.schema import default_options
 from edgeopt.verify.graph import Graph
 
-__all__ = ["Contradiction", "Pairs", "edge"]
+__all__ = ["Contradiction", "Pairs"]
 
 _ROUNDS = 8
 _END_BYTES = 64  # of a constant, to look it up by; whole constants are compared once a pair is made
@@ -31,12 +31,6 @@ class Contradiction(ModelError):
             f"The compiled file was not made from this source: {what}.",
             "Give the model that was compiled with --source, or compile it again.",
         )
-
-
-def edge(tensor: Tensor) -> tuple[object, ...]:
-    """What must be equal of a tensor in two files: type, shape and quantization."""
-    shape = tensor.shape or None  # the two files may say in two ways that it has none
-    return tensor.dtype, shape, tensor.quantization
 
 
 class Pairs:
