@@ -73,7 +73,7 @@ def _calibrated(
     progress: Progress,
     good: Callable[[], bool],
 ) -> Quantized:
-    from edgeopt.optimize.rounding_run import refine
+    from edgeopt.optimize.rounding_run import refine, rivals_wanted
     from edgeopt.optimize.selection_run import improve
 
     why_not = _why_only_plain(float_path)
@@ -98,7 +98,7 @@ def _calibrated(
 
     better = improve(
         float_path, request, result, measured, files, job=job, good=good, drawn=drawn,
-        progress=progress,
+        progress=progress, rounded=rivals_wanted(request, float_path),
     )  # fmt: skip
     if better is None:
         measured = replace(measured, kept=())

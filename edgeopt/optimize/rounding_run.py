@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from edgeopt.dataset import Dataset
 
-__all__ = ["refine"]
+__all__ = ["refine", "rivals_wanted"]
 
 _WORKER = "edgeopt.optimize.rounding_worker"
 _JUDGE = "edgeopt.optimize.selection_worker"
@@ -34,6 +34,17 @@ _FITTED, _FITTED_LEAST = 128, 48  # samples
 _WORK = 20e9  # multiplications that running them is worth
 _JUDGED = 40
 _WORTH = 0.9  # of the loss before: half a decibel
+
+
+def rivals_wanted(request: ConversionRequest, float_path: Path) -> bool:
+    """Whether other ways to quantize are worth rounding too: of int8 models so small that running
+    every sample is."""
+    small = samples_worth(_WORK, float_path) >= _FITTED
+    return _wanted(request) and request.scheme == "int8" and small
+
+
+def _wanted(request: ConversionRequest) -> bool:
+    return request.quality.bias_correction == "auto" and not request.keep
 
 
 def refine(
@@ -47,42 +58,57 @@ def refine(
     job: Jobs,
     progress: Progress,
 ) -> Improved:
-    """`better`, or the same with rounded weights: `result` is then made anew.
+    """`better`, or it or one of its rivals with rounded weights: `result` is then made anew.
 
     Weights are fitted on samples that are not held out, and judged on those that are. Nothing is
     tried where biases were not to be corrected by choice (`bias_correction` is not "auto"), where
     zeros or clusters must be kept, or with fewer samples than can be held out.
     """
-    wanted = request.quality.bias_correction == "auto" and not request.keep
-    if not wanted or measured.samples < FEWEST or not measured.kept:
+    if not _wanted(request) or measured.samples < FEWEST or not measured.kept:
         return better
     began = time.perf_counter()
     progress.stage("Rounding weights")
     most = min(_FITTED, max(_FITTED_LEAST, samples_worth(_WORK, float_path)))
     fitted = fitted_samples(dataset, request.samples, measured.samples, most)
-    model = result.with_name("rounded.tflite")
+    ways = [better, *better.rivals]
+    better = replace(better, rivals=())
+    models = {way.reference: result.with_name(f"rounded_{i}.tflite") for i, way in enumerate(ways)}
     try:
-        count = _round(better.reference, request, fitted, model)
+        count = _round(models, request, fitted)
     except ModelError as error:  # the result is good without
         note = f"Weights are rounded to the nearest step: {error.message}"
         return replace(better, notes=(*better.notes, note))
     if not count:
         return better
-    trial = result.with_name("rounded_int8.tflite")
-    jobs = [job(better.model, result.with_name("again.tflite"), better.ranges),
-            job(model, trial, better.ranges)]  # fmt: skip
-    before, after = _judged(float_path, jobs, measured.kept)
-    said = {"layers": count, "fitted_samples": len(fitted[0]), **_compared(before, after)}
+    made = [result.with_name(f"rounded_int8_{number}.tflite") for number in range(len(ways))]
+    jobs = [job(better.model, result.with_name("again.tflite"), better.ranges)]
+    jobs += [job(models[w.reference], out, w.ranges) for w, out in zip(ways, made, strict=True)]
+    before, *after = _judged(float_path, jobs, measured.kept)
+    best = _best(after)
+    said: dict[str, Any] = {"layers": count, "fitted_samples": len(fitted[0]), "ways": len(ways)}
+    said |= _compared(before, after[best])
     said["seconds"] = round(time.perf_counter() - began, 3)
-    better = replace(better, quality={**better.quality, "rounding": said})
     if not said["kept"]:
-        return better
-    trial.replace(result)
+        return replace(better, quality={**better.quality, "rounding": said})
+    better = ways[best]
+    made[best].replace(result)
     note = (
         f"Weights are rounded so that their errors cancel ({count} layers): "
-        f"{_text(after)} against {_text(before)} on {len(after.noise)} samples held out."
+        f"{_text(after[best])} against {_text(before)} on {len(before.noise)} samples held out."
     )
-    return replace(better, model=model, notes=(*better.notes, note))
+    quality = {**better.quality, "seconds": ways[0].quality["seconds"], "rounding": said}
+    model, notes = models[better.reference], (*better.notes, note)
+    return replace(better, model=model, quality=quality, notes=notes)
+
+
+def _best(after: Sequence[Trial]) -> int:
+    """Which rounded way to take: the first, unless another loses so much less that it is no
+    accident."""
+    best = 0
+    for number, trial in enumerate(after):
+        if _worth(after[best], trial):
+            best = number
+    return best
 
 
 def _compared(before: Trial, after: Trial) -> dict[str, Any]:
@@ -102,31 +128,45 @@ def _worth(before: Trial, after: Trial) -> bool:
 
 
 def _round(
-    reference: Path, request: ConversionRequest, fitted: list[NDArray[Any]], output: Path
+    models: Mapping[Path, Path], request: ConversionRequest, fitted: list[NDArray[Any]]
 ) -> int:
-    """Write the float model with rounded weights; how many layers there are."""
+    """Write each float model (the keys) with rounded weights; how many layers there are."""
+    with ExitStack() as stack:
+        children = [stack.enter_context(Child(_WORKER)) for _ in range(_CHILDREN)]
+        try:
+            found = [
+                _round_one(reference, output, request, fitted, children)
+                for reference, output in models.items()
+            ]
+        except ChildDied as error:
+            raise _crashed(error) from error
+    return min(found)
+
+
+def _round_one(
+    reference: Path,
+    output: Path,
+    request: ConversionRequest,
+    fitted: list[NDArray[Any]],
+    children: Sequence[Child],
+) -> int:
     import numpy as np
 
     from edgeopt.optimize.rounding import replaced
 
-    parts = [output.with_name(f"rounded_{number}.npz") for number in range(_CHILDREN)]
-    with ExitStack() as stack:
-        children = [stack.enter_context(Child(_WORKER)) for _ in parts]
-        try:
-            for number, child in enumerate(children):
-                message = {
-                    "model": str(reference),
-                    "output": str(parts[number]),
-                    "first": number,
-                    "step": _CHILDREN,
-                    "per_channel": request.per_channel,
-                    "dense_per_tensor": request.legacy_ops,
-                }
-                child.send(message, fitted)
-            for child in children:
-                child.answer()
-        except ChildDied as error:
-            raise _crashed(error) from error
+    parts = [output.with_name(f"{output.stem}_{number}.npz") for number in range(len(children))]
+    for number, child in enumerate(children):
+        message = {
+            "model": str(reference),
+            "output": str(parts[number]),
+            "first": number,
+            "step": len(children),
+            "per_channel": request.per_channel,
+            "dense_per_tensor": request.legacy_ops,
+        }
+        child.send(message, fitted)
+    for child in children:
+        child.answer()
     made: dict[int, tuple[NDArray[Any], NDArray[Any]]] = {}
     for path in parts:
         with np.load(path) as stored:

@@ -21,7 +21,18 @@ from typing import Any
 from edgeopt.optimize.statistics import FEWEST
 from edgeopt.quality import RANGES, QualityRequest
 
-__all__ = ["PLAIN", "Candidate", "Trial", "candidates", "choose", "plain_quality", "settled"]
+__all__ = [
+    "PLAIN",
+    "Candidate",
+    "Trial",
+    "candidates",
+    "choose",
+    "plain_quality",
+    "rivals",
+    "settled",
+    "why_alone",
+    "why_chosen",
+]
 
 _CLOSE = 1.1  # of the smallest loss: half a decibel
 _CHANCE = 1.5  # above this, no tie
@@ -138,6 +149,19 @@ def choose(trials: Sequence[Trial]) -> Trial:
     return next(trial for trial in ordered if trial is best or _ties(trial, best))
 
 
+def rivals(chosen: Candidate, trials: Sequence[Trial]) -> list[Candidate]:
+    """What may lose less than `chosen` once weights are rounded, whose noise hides what is gained
+    in activations: the same with or without equalization, and the smallest loss."""
+    usable = sorted((t for t in trials if math.isfinite(t.loss)), key=lambda trial: trial.loss)
+    tried = [trial.candidate for trial in usable]
+    turned = [
+        each
+        for each in tried
+        if each.ranges == chosen.ranges and each.equalization != chosen.equalization
+    ]
+    return [each for each in dict.fromkeys([*turned[:1], *tried[:1]]) if each != chosen]
+
+
 def _ties(simple: Trial, best: Trial) -> bool:
     if simple.candidate.complexity >= best.candidate.complexity or simple.loss == math.inf:
         return False
@@ -158,3 +182,24 @@ def _apart(one: Sequence[float], other: Sequence[float]) -> bool:
     mean = math.fsum(differences) / count
     spread = math.fsum((d - mean) ** 2 for d in differences) / (count - 1)
     return mean > math.sqrt(spread / count)
+
+
+def why_alone(candidates: int, samples: int) -> str:
+    """Why nothing was compared, in words."""
+    return (
+        "as asked for" if candidates == 1 else f"only {samples} samples, too few to hold some out"
+    )
+
+
+def why_chosen(chosen: Candidate, trials: Sequence[Trial]) -> str:
+    """Why it won over the others, in words."""
+    plain, best = trials[0], next((t for t in trials if t.candidate == chosen), trials[0])
+    among = f"{len(trials)} ways tried on {len(plain.noise)} samples held out"
+    if best is plain:
+        return f"none of {among} loses less by more than chance"
+    figures = [_decibels(each) for each in (best, plain)]
+    return f"least loss of {among}, {figures[0]} against {figures[1]} of the plainest"
+
+
+def _decibels(trial: Trial) -> str:
+    return "no noise" if trial.sqnr_db is None else f"{trial.sqnr_db:.1f} dB"

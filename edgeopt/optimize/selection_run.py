@@ -14,7 +14,17 @@ from edgeopt.child import Child, ChildDied
 from edgeopt.errors import ModelError
 from edgeopt.optimize.calibration import Ranges, processes_for
 from edgeopt.optimize.recipes import ConversionRequest
-from edgeopt.optimize.selection import PLAIN, Candidate, Trial, candidates, choose, settled
+from edgeopt.optimize.selection import (
+    PLAIN,
+    Candidate,
+    Trial,
+    candidates,
+    choose,
+    rivals,
+    settled,
+    why_alone,
+    why_chosen,
+)
 from edgeopt.optimize.statistics import Statistics, load
 from edgeopt.optimize.work import judged_samples
 from edgeopt.progress import Progress
@@ -42,13 +52,14 @@ Jobs = Callable[[Path, Path, Mapping[str, Any]], dict[str, Any]]  # model, outpu
 class Improved:
     """`ranges` are those that `model` was quantized with: the float model with its channels
     equalized and its biases corrected. `reference` is the same without correction, whose tensors
-    are what the quantized ones should be."""
+    are what the quantized ones should be. `rivals` are ways that rounded weights may favour."""
 
     ranges: dict[str, tuple[list[float], list[float]]]
     model: Path
     reference: Path
     quality: dict[str, Any]
     notes: tuple[str, ...] = ()
+    rivals: tuple[Improved, ...] = ()
 
 
 def improve(
@@ -62,10 +73,12 @@ def improve(
     good: Callable[[], bool],
     drawn: Drawn,
     progress: Progress,
+    rounded: bool = False,
 ) -> Improved | None:
     """Quantize to `result` in the way that loses least; the models between stay beside it.
 
-    `statistics` are the files that `calibrate` left, `job` makes the quantizer's job. None when
+    `statistics` are the files that `calibrate` left, `job` makes the quantizer's job, and
+    weights are to be `rounded` afterwards, so that rivals are wanted. None when
     plain int8 is not `good`: then nothing else would be, and `result` holds that. Raises ModelError
     with the quantizer's reason when it cannot even do plain int8.
     """
@@ -82,7 +95,7 @@ def improve(
             return None
         run.hold(1 if alone else len(run.children))
         if alone:
-            why = _why_alone(len(tried), measured.samples)
+            why = why_alone(len(tried), measured.samples)
             chosen, trials = run.last_check(tried[0]), []
             run.searched([chosen], whole, drawn, progress)
         else:
@@ -91,16 +104,11 @@ def improve(
             tried = run.searched(run.preserving(tried, bench), bench, drawn, progress)
             trials = run.try_all(tried, bench, progress)
             chosen = run.last_check(choose(trials).candidate)
-            why = _why(chosen, trials)
+            why = why_chosen(chosen, trials)
         if chosen != PLAIN:
             run.quantize(chosen, whole, result)
-    return run.outcome(chosen, trials, why, time.perf_counter() - began)
-
-
-def _why_alone(candidates: int, samples: int) -> str:
-    return (
-        "as asked for" if candidates == 1 else f"only {samples} samples, too few to hold some out"
-    )
+        found = run.outcome(chosen, trials, why, time.perf_counter() - began)
+        return replace(found, rivals=run.rivals(chosen, trials)) if rounded else found
 
 
 @dataclass
@@ -317,6 +325,15 @@ class _Run:
             raise failures[0]
         return [found[number] for number in sorted(found)]
 
+    def rivals(self, chosen: Candidate, trials: Sequence[Trial]) -> tuple[Improved, ...]:
+        """What each rival that can be built from all samples would be, not yet quantized."""
+        why = f"least loss of {len(trials)} ways tried, once weights are rounded"
+        return tuple(
+            self.outcome(each, trials, why, 0.0)
+            for each in rivals(chosen, trials)
+            if chosen.equalization or not each.equalization or self.preserved(self.whole)
+        )
+
     def outcome(
         self, chosen: Candidate, trials: Sequence[Trial], why: str, seconds: float
     ) -> Improved:
@@ -351,19 +368,6 @@ def _trial(candidate: Candidate, answer: Mapping[str, Any]) -> Trial:
         agrees=tuple(answer.get("agrees", ())),
         margin_lost=tuple(answer.get("margin_lost", ())),
     )
-
-
-def _why(chosen: Candidate, trials: Sequence[Trial]) -> str:
-    plain, best = trials[0], next((t for t in trials if t.candidate == chosen), trials[0])
-    among = f"{len(trials)} ways tried on {len(plain.noise)} samples held out"
-    if best is plain:
-        return f"none of {among} loses less by more than chance"
-    figures = [_decibels(each) for each in (best, plain)]
-    return f"least loss of {among}, {figures[0]} against {figures[1]} of the plainest"
-
-
-def _decibels(trial: Trial) -> str:
-    return "no noise" if trial.sqnr_db is None else f"{trial.sqnr_db:.1f} dB"
 
 
 def _send(child: Child, message: dict[str, Any], arrays: Sequence[NDArray[Any]] = ()) -> None:

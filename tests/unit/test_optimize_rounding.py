@@ -11,10 +11,10 @@ import pytest
 from edgeopt.dataset import Preprocess, load_dataset
 from edgeopt.facts import Operator, Tensor
 from edgeopt.model import read
-from edgeopt.optimize import ConversionRequest, quantize, rounding_run
+from edgeopt.optimize import ConversionRequest, quantize, rounding_run, selection_run
 from edgeopt.optimize.layer_errors_worker import _Model
 from edgeopt.optimize.rounding import Moments, patches, replaced, rounded_layer
-from edgeopt.optimize.rounding_run import _answers_lost
+from edgeopt.optimize.rounding_run import _answers_lost, _best, rivals_wanted
 from edgeopt.optimize.selection import Candidate, Trial
 from edgeopt.paths import demo_dir
 from edgeopt.progress import Silent
@@ -186,3 +186,47 @@ def test_one_answer_in_many_is_chance_and_several_are_not() -> None:
     assert not _answers_lost(good, trial(*[True] * 9, False))
     assert _answers_lost(good, trial(*[True] * 7, *[False] * 3))
     assert not _answers_lost(trial(*[True] * 7, *[False] * 3), good)
+
+
+def rounded(noise: float, agreed: int = 10) -> Trial:
+    agrees = tuple(number < agreed for number in range(10))
+    return Trial(candidate=Candidate(), noise=(noise,) * 10, agrees=agrees)
+
+
+def test_a_rival_wins_only_by_a_tenth_and_with_no_answers_lost() -> None:
+    assert _best([rounded(0.010), rounded(0.0095)]) == 0
+    assert _best([rounded(0.010), rounded(0.0060), rounded(0.0059)]) == 1
+    assert _best([rounded(0.010), rounded(0.0060, agreed=5)]) == 0
+
+
+def test_rivals_are_rounded_only_where_weights_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert rivals_wanted(ConversionRequest(scheme="int8"), FLOAT)
+    assert not rivals_wanted(ConversionRequest(scheme="int8", keep=("zeros",)), FLOAT)
+    assert not rivals_wanted(ConversionRequest(scheme="int16x8"), FLOAT)
+    off = QualityRequest(bias_correction="off")
+    assert not rivals_wanted(ConversionRequest(scheme="int8", quality=off), FLOAT)
+    monkeypatch.setattr(rounding_run, "_WORK", 1e6)  # then the demo is a large model
+    assert not rivals_wanted(ConversionRequest(scheme="int8"), FLOAT)
+
+
+@pytest.mark.parametrize("winner", [0, 1])
+def test_the_report_and_the_file_are_of_the_rounded_way_that_wins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, winner: int
+) -> None:
+    """Who competes and who wins is set here; what follows from it is not."""
+    rival = Candidate(ranges="octav", bias_correction=True)
+    monkeypatch.setattr(selection_run, "rivals", lambda chosen, trials: [rival])
+    monkeypatch.setattr(rounding_run, "_best", lambda after: winner)
+    monkeypatch.setattr(rounding_run, "_worth", lambda before, after: True)
+    request = ConversionRequest(scheme="int8", quality=QualityRequest(ranges="minmax"))
+    out = tmp_path / "o.tflite"
+    made = quantize(FLOAT, request, out, dataset=demo_samples(), progress=Silent())
+    quality = made.quality
+    assert quality is not None
+    assert quality["rounding"]["ways"] == 2
+    assert quality["rounding"]["kept"]
+    assert quality["chosen"]["ranges"] == ("minmax", "octav")[winner]
+    assert ("once weights are rounded" in quality["why"]) is (winner == 1)
+    assert sum("octav ranges" in note for note in made.notes) == winner
+    assert quality["seconds"] > 0
+    assert [path.name for path in tmp_path.iterdir()] == ["o.tflite"]

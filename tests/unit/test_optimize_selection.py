@@ -13,7 +13,15 @@ from edgeopt.dataset import Dataset, Preprocess, load_dataset
 from edgeopt.model import read
 from edgeopt.optimize import ConversionRequest, quantize
 from edgeopt.optimize.calibration import calibrate
-from edgeopt.optimize.selection import PLAIN, Candidate, Trial, candidates, choose, settled
+from edgeopt.optimize.selection import (
+    PLAIN,
+    Candidate,
+    Trial,
+    candidates,
+    choose,
+    rivals,
+    settled,
+)
 from edgeopt.optimize.statistics import load
 from edgeopt.paths import demo_dir
 from edgeopt.progress import Silent
@@ -101,6 +109,19 @@ def test_lost_margins_count_against_clipping_that_only_lowers_noise() -> None:
 
 def test_a_result_that_is_no_number_never_wins() -> None:
     assert choose([trial(math.nan), better := trial(0.5, Candidate(ranges="mse"))]) is better
+
+
+def test_rivals_are_the_other_equalization_and_the_smallest_loss() -> None:
+    ways = [
+        Candidate(),
+        Candidate(equalization=True, bias_correction=True),
+        Candidate(ranges="octav"),
+    ]
+    trials = [trial(noise, way) for noise, way in zip((0.010, 0.012, 0.0095), ways, strict=True)]
+    assert rivals(ways[0], trials) == [ways[1], ways[2]]
+    assert rivals(ways[2], trials) == []
+    assert rivals(ways[0], []) == []
+    assert rivals(ways[0], [trials[0], trial(math.nan, ways[1])]) == []
 
 
 def test_statistics_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
