@@ -1,10 +1,11 @@
 """Keras 3 layers written so that TensorFlow's converter sees operations of TensorFlow 2.5's time.
 
 Keras 3 exports a recurrent layer as a loop and a nearest resize as tiles: int8 stops at the first,
-and the Edge TPU has neither. The same values come out of UNIDIRECTIONAL_SEQUENCE_LSTM (which the
-converter makes of a function marked as a Keras 2 LSTM: tensorflow/compiler/mlir/lite/utils/
-lstm_utils.cc), of a loop unrolled, and of RESIZE_NEAREST_NEIGHBOR. Runs beside TensorFlow, in the
-converting child; it changes the loaded model and no file.
+and the Edge TPU has neither, nor LEAKY_RELU. The same values come out of
+UNIDIRECTIONAL_SEQUENCE_LSTM (which the converter makes of a function marked as a Keras 2 LSTM:
+tensorflow/compiler/mlir/lite/utils/lstm_utils.cc), of a loop unrolled, of RESIZE_NEAREST_NEIGHBOR
+and of PRELU. Runs beside TensorFlow, in the converting child; it changes the loaded model and no
+file.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ def write_plainly(model: Any) -> None:
     for layer in model._flatten_layers():
         if isinstance(layer, keras.layers.UpSampling2D):
             _resize(layer)
+        elif isinstance(layer, keras.layers.LeakyReLU):
+            layer.call = partial(_prelu, float(layer.negative_slope))
         elif isinstance(layer, keras.layers.LSTM) and _fusible(layer):
             layer.inner_loop = partial(_lstm, layer)
         elif isinstance(layer, keras.layers.RNN):
@@ -39,6 +42,14 @@ def _resize(layer: Any) -> None:
         return tf.compat.v1.image.resize_nearest_neighbor(inputs, (height, width))
 
     layer.call = call
+
+
+def _prelu(slope: float, inputs: Any) -> Any:
+    """As the sum that the converter knows for PRELU, with one slope a channel."""
+    import tensorflow as tf
+
+    slopes = tf.fill([1] * (len(inputs.shape) - 2) + [inputs.shape[-1]], tf.constant(slope))
+    return tf.nn.relu(inputs) + -slopes * tf.nn.relu(-inputs)
 
 
 def _fusible(layer: Any) -> bool:
