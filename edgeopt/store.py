@@ -183,6 +183,6 @@ def publish(source: Path, target: Path) -> Path:
     except OSError as error:
         raise InputError(
             f"Cannot write {target}: {error.strerror or error}.",
-            "Free some space or choose another place with --output.",
+            "Check that its folder can be written and has space, or choose another place.",
         ) from error
     return target

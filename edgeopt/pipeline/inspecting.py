@@ -47,21 +47,6 @@ class Inspection:
         """Operations of a compiled file that are outside its partitions."""
         return sum(not holds_code(op) for op in self.facts.operators())
 
-    def draw(self, picture: Path | None, node_data: Path | None) -> list[Path]:
-        """Write what was asked for, each file whole or not at all; returns the files.
-
-        Raises InputError where one cannot be written or a graph is too large to draw.
-        """
-        from edgeopt.pipeline.drawing import Drawing
-
-        made = []
-        for path in (picture, node_data):
-            if path is not None:
-                drawing = Drawing.of(self)
-                drawing.write(path, nodes=path is node_data)
-                made.append(path)
-        return made
-
 
 def check_drawing(
     picture: Path | None, node_data: Path | None, *, target: str | None, source: Path | None
@@ -69,6 +54,8 @@ def check_drawing(
     """Refuse what cannot be drawn before any work is done (InputError)."""
     if picture is not None and picture.suffix not in (".svg", ".html"):
         raise InputError(f"--picture {picture} has no known ending.", "Use .svg or .html.")
+    if node_data is not None and node_data.suffix != ".json":  # a model here would be overwritten
+        raise InputError(f"--node-data {node_data} has no known ending.", "Use .json.")
     if (picture or node_data) and target is None and source is None:
         raise InputError(
             "A picture of the placement needs to know the hardware.", "Add --target NAME."

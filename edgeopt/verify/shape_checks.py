@@ -135,7 +135,7 @@ def _constant_strides(op: Operator, graph: Graph, p: Mapping[str, Any]) -> str |
 @_rule(
     "one_dimensional_output",
     "an output of one dimension",
-    "Convert the source model with --batch 1.",
+    "edgeopt fix writes a Dense over positions as a 1 x 1 CONV_2D.",
 )
 def _one_dimensional_output(op: Operator, graph: Graph, p: Mapping[str, Any]) -> str | None:
     shape = known_shape(_out(op))

@@ -190,6 +190,7 @@ def test_inspect_writes_pictures_and_node_data(tmp_path: Path) -> None:
     ("flags", "words"),
     [
         (["--picture", "p.png", "--target", "edgetpu"], "no known ending"),
+        (["--node-data", "model.tflite", "--target", "edgetpu"], "no known ending"),
         (["--picture", "p.svg"], "needs to know the hardware"),
         (["--node-data", "n.json"], "needs to know the hardware"),
     ],
