@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeopt.artifact import Artifact
-from edgeopt.errors import EdgeoptError
+from edgeopt.errors import EdgeoptError, InputError
 from edgeopt.facts import ModelFacts
 from edgeopt.job import Job
 from edgeopt.paths import config_dir
@@ -34,6 +34,7 @@ class Session:
         target = load_target(job.target or _own_target(job.device) or "cpu")
         progress.stage(f"Reading {job.model.name}")
         self.report = Report(model=read(job.model), target=target)
+        _refuse_overwriting(job)
         self._settled: set[str] = set()
         self.float_model: Path | None = None
         self.baseline: Path | None = None  # the source in float, which accuracy is compared with
@@ -131,6 +132,15 @@ class Session:
 
 
 Step = Callable[[Session], None]
+
+
+def _refuse_overwriting(job: Job) -> None:
+    """The user's model is read and never written."""
+    if job.output is not None and job.output.resolve() == job.model.resolve():
+        raise InputError(
+            f"--output {job.output} is the model itself, which edgeopt never writes to.",
+            "Give another name or a folder.",
+        )
 
 
 def output_folder(job: Job, target: Target) -> Path:
