@@ -151,15 +151,19 @@ def choose(trials: Sequence[Trial]) -> Trial:
 
 def rivals(chosen: Candidate, trials: Sequence[Trial]) -> list[Candidate]:
     """What may lose less than `chosen` once weights are rounded, whose noise hides what is gained
-    in activations: the same with or without equalization, and the smallest loss."""
-    usable = sorted((t for t in trials if math.isfinite(t.loss)), key=lambda trial: trial.loss)
-    tried = [trial.candidate for trial in usable]
+    in activations: the same ranges, with or without equalization.
+
+    Other ranges are none: those of least loss are often clipped to what the samples held out, when
+    these are much like those fitted on, do not exceed.
+    """
     turned = [
-        each
-        for each in tried
-        if each.ranges == chosen.ranges and each.equalization != chosen.equalization
+        trial
+        for trial in trials
+        if trial.candidate.ranges == chosen.ranges
+        and trial.candidate.equalization != chosen.equalization
+        and math.isfinite(trial.loss)
     ]
-    return [each for each in dict.fromkeys([*turned[:1], *tried[:1]]) if each != chosen]
+    return [min(turned, key=lambda trial: trial.loss).candidate] if turned else []
 
 
 def _ties(simple: Trial, best: Trial) -> bool:
