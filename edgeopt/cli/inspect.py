@@ -105,7 +105,11 @@ def inspect(
     facts = read(model)
     table = _weights(facts) if weights else None
     found = inspect_model(facts, weights=table, **asked)
-    made = found.draw(picture, node_data)
+    made: list[Path] = []
+    if picture or node_data:
+        from edgeopt.pipeline.drawing import draw
+
+        made = draw(found, picture, node_data)
     if not as_json:
         for part in _views(found, table):
             output.stdout().print(part)

@@ -16,13 +16,26 @@ from edgeopt.report.picture import Place, draw_svg, page
 if TYPE_CHECKING:
     from edgeopt.pipeline.inspecting import Inspection
 
-__all__ = ["Drawing"]
+__all__ = ["Drawing", "draw"]
 
 _SOURCES = {
     "predicted": "predicted, not compiled",
     "compiled_file": "read from the compiled file",
     "compiler": "from the compiler",
 }
+
+
+def draw(found: Inspection, picture: Path | None, node_data: Path | None) -> list[Path]:
+    """Write what was asked for, each file whole or not at all; returns the files.
+
+    Raises InputError where one cannot be written or a graph is too large to draw.
+    """
+    drawing = Drawing.of(found)
+    if picture is not None:
+        drawing.write(picture, nodes=False)
+    if node_data is not None:
+        drawing.write(node_data, nodes=True)
+    return [path for path in (picture, node_data) if path is not None]
 
 
 @dataclass(frozen=True, kw_only=True)
