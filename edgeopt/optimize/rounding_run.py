@@ -86,19 +86,21 @@ def refine(
     before, *after = _judged(float_path, jobs, measured.kept)
     best = _best(after)
     said: dict[str, Any] = {"layers": count, "fitted_samples": len(fitted[0]), "ways": len(ways)}
-    said |= _compared(before, after[best])
-    said["seconds"] = round(time.perf_counter() - began, 3)
+    said |= _compared(before, after[best]) | {"seconds": round(time.perf_counter() - began, 3)}
     if not said["kept"]:
         return replace(better, quality={**better.quality, "rounding": said})
     better = ways[best]
     made[best].replace(result)
-    note = (
-        f"Weights are rounded so that their errors cancel ({count} layers): "
-        f"{_text(after[best])} against {_text(before)} on {len(before.noise)} samples held out."
-    )
     quality = {**better.quality, "seconds": ways[0].quality["seconds"], "rounding": said}
-    model, notes = models[better.reference], (*better.notes, note)
-    return replace(better, model=model, quality=quality, notes=notes)
+    notes = (*better.notes, _note(count, before, after[best]))
+    return replace(better, model=models[better.reference], quality=quality, notes=notes)
+
+
+def _note(layers: int, before: Trial, after: Trial) -> str:
+    return (
+        f"Weights are rounded so that their errors cancel ({layers} layers): "
+        f"{_text(after)} against {_text(before)} on {len(after.noise)} samples held out."
+    )
 
 
 def _best(after: Sequence[Trial]) -> int:
