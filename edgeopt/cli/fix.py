@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeopt.cli import options, output
+from edgeopt.errors import EdgeoptError
 
 if TYPE_CHECKING:
     from edgeopt.pipeline.fixing import Fixed
@@ -53,10 +54,9 @@ def fix(as_json: bool, **flags: Any) -> None:
     try:
         with output.progress() as progress:
             done = work(request, progress)
-    except Exception as error:
-        reached = getattr(error, "reached", None)
-        if isinstance(reached, Fixed) and not as_json:
-            _show(reached)
+    except EdgeoptError as error:
+        if isinstance(error.reached, Fixed) and not as_json:
+            _show(error.reached)
         raise
     if as_json:
         output.emit("fix", done.to_json())

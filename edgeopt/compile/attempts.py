@@ -54,7 +54,7 @@ class Run:
             "attempts": [dict(attempt) for attempt in self.attempts],
         }
 
-    def evidence(self, number: int, options: CompileOptions) -> CompileResult:
+    def evidence(self, number: int) -> CompileResult:
         """What is the same whatever the file says, for the model at `number`."""
         return CompileResult(
             path=self.files[number],

@@ -136,7 +136,7 @@ def _proved(
         partitions.append(parts)
         results.append(
             replace(
-                run.evidence(number, options),
+                run.evidence(number),
                 placement=placement,
                 operations=blocks[number].operations,
                 compile_ms=None if run.is_double else blocks[number].compile_ms,
@@ -199,7 +199,7 @@ def _pipeline(
             )
         )
     return replace(
-        run.evidence(0, options),
+        run.evidence(0),
         placement=_summed([s.placement for s in segments]),
         operations=tuple(rows),
         segments=tuple(segments),
