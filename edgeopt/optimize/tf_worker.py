@@ -58,7 +58,7 @@ def _sides(shape: Any, batch: int, name: str) -> tuple[int, ...]:
     elif sides[0] != batch:
         raise _CannotConvert(
             f"the batch of {name} is fixed to {sides[0]}; {batch} was asked for.",
-            f"Ask for it with --batch {sides[0]}, or build the model with an open batch.",
+            f"Build the model with an open batch, or give --batch {sides[0]} if the target takes it.",
         )
     return tuple(int(side) for side in sides)
 
