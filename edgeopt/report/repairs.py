@@ -101,10 +101,14 @@ def _cuts(content: Mapping[str, Any]) -> list[RenderableType]:
         runs = f"{mapped} mapped, to compile"
         if part["role"] in ("head", "tail"):
             runs = "on the CPU" + (f" ({mapped} would map, compiled by itself)" if mapped else "")
-        lines.append(f"  {_plain(part['name'])}: {part['operations']} operations, {runs}")
+        count = part["operations"]
+        lines.append(f"  {_plain(part['name'])}: {count} operation{'s' * (count != 1)}, {runs}")
     proof = content["split_proof"]
     if proof:
-        lines.append(f"  [dim]the chain gives the same outputs on {proof['samples']} samples[/]")
+        until = f", up to {_plain(proof['not_run'][0])}" if proof["not_run"] else ""
+        lines.append(
+            f"  [dim]the chain gives the same outputs on {proof['samples']} samples{until}[/]"
+        )
     return lines
 
 
