@@ -58,7 +58,7 @@ def _sides(shape: Any, batch: int, name: str) -> tuple[int, ...]:
     elif sides[0] != batch:
         raise _CannotConvert(
             f"the batch of {name} is fixed to {sides[0]}; {batch} was asked for.",
-            f"Build the model with an open batch, or give --batch {sides[0]} if the target takes it.",
+            f"Build the model with an open batch, or ask for --batch {sides[0]} if that may be.",
         )
     return tuple(int(side) for side in sides)
 
