@@ -268,17 +268,17 @@ def _difference(a: Array, b: Array, entry: Any, chain: _Chain, number: int) -> t
         a = _quantized(a, detail) if a.dtype.kind == "f" else _to(a, entry, detail)
     if a.shape != b.shape:
         return f"shape {list(a.shape)} against {list(b.shape)}", float("inf")
-    if a.tobytes() == b.tobytes() or np.array_equal(a, b):
+    if a.dtype.kind not in "fiub":  # text is compared by value: its bytes are addresses
+        return ("", 0.0) if np.array_equal(a, b) else ("values differ", float("inf"))
+    bits = np.dtype(f"u{a.dtype.itemsize}")  # to the bit: -0.0 is not 0.0
+    unequal = np.ascontiguousarray(a).view(bits) != np.ascontiguousarray(b).view(bits)
+    different = int(np.count_nonzero(unequal))
+    if not different:
         return "", 0.0
-    if a.dtype.kind == "f":
-        if np.array_equal(a, b, equal_nan=True):
-            return "", 0.0
-        most = float(np.nanmax(np.abs(a.astype(np.float64) - b.astype(np.float64))))
-    elif a.dtype.kind in "iub":
-        most = float(np.abs(a.astype(np.int64) - b.astype(np.int64)).max())
-    else:
-        return "values differ", float("inf")
-    different = int(np.count_nonzero(a != b))
+    wide = np.float64 if a.dtype.kind == "f" else np.int64
+    with np.errstate(invalid="ignore"):  # infinities
+        apart = np.abs(a.astype(wide) - b.astype(wide))[unequal]
+    most = float(apart.max()) if np.isfinite(apart).all() else float("inf")
     return f"{different} of {a.size} values differ, the most by {most:g}", most
 
 
