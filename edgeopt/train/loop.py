@@ -79,7 +79,7 @@ def answers(model: Any, inputs: list[NDArray[Any]]) -> list[NDArray[Any]]:
     import numpy as np
     import tensorflow as tf
 
-    run = tf.function(lambda xs: _listed(model(_fed(model, xs), training=False)))
+    run = tf.function(lambda xs: _listed(model(_fed(xs), training=False)))
     count, parts = len(inputs[0]), []
     for start in range(0, count, _JUDGED_AT_ONCE):
         chosen = slice(start, start + _JUDGED_AT_ONCE)
@@ -92,7 +92,7 @@ def judge(model: Any, objective: Objective, data: Data) -> Judgement:
     import tensorflow as tf
 
     def measure(xs: Any, label: Any, teacher: Any) -> Any:
-        given = _listed(model(_fed(model, xs), training=False))
+        given = _listed(model(_fed(xs), training=False))
         return objective.loss(given, label, teacher), objective.right(given, label, teacher)
 
     compiled = tf.function(measure, reduce_retracing=True)
@@ -112,8 +112,8 @@ def _listed(outputs: Any) -> list[Any]:
     return [tf.convert_to_tensor(y) for y in tf.nest.flatten(outputs)]
 
 
-def _fed(model: Any, inputs: list[Any]) -> Any:
-    """Inputs as `model` takes them: several by their names, in whatever order they were stored."""
+def _fed(inputs: list[Any]) -> Any:
+    """Inputs as a Keras model takes them: they come in the order of its own."""
     return inputs if len(inputs) > 1 else inputs[0]
 
 
@@ -146,7 +146,7 @@ class Loop:
 
         def step(xs: Any, label: Any, teacher: Any) -> Any:
             with tf.GradientTape() as tape:
-                given = _listed(model(_fed(model, xs), training=True))
+                given = _listed(model(_fed(xs), training=True))
                 loss = self.objective.loss(given, label, teacher)
                 if model.losses:  # the regularizers that the model was built with
                     loss += tf.add_n(model.losses)
@@ -180,7 +180,7 @@ class Loop:
             return
         ranges.forget()
         run = tf.function(
-            lambda xs: self.wrapped.model(_fed(self.wrapped.model, xs), training=True),
+            lambda xs: self.wrapped.model(_fed(xs), training=True),
             reduce_retracing=True,
         )
         few = self._order(0)[: 16 * self.schedule.batch]
