@@ -38,6 +38,7 @@ _U16, _I32, _U32 = _STRUCTS["u16"], _STRUCTS["i32"], _STRUCTS["u32"]
 _MAX_DEPTH = 64
 _MAX_TABLES = 1_000_000
 _MAX_ELEMENTS = 32_000_000
+_MAX_TEXT_BYTES = 65_536  # the longest names, joined from all that was fused, have some thousands
 
 Buffer = bytes | memoryview
 
@@ -66,6 +67,7 @@ class _Source:
         self.elements = 0
         self.max_elements = min(_MAX_ELEMENTS, 1_000_000 + self.size // 2)
         self.texts: dict[int, str] = {}
+        self.text_bytes = 0
 
     def unpack(self, form: struct.Struct, at: int, what: str) -> Any:
         if at < 0 or at + form.size > self.size:
@@ -208,6 +210,9 @@ class Table:
         source = self._source
         start, count = source.vector(at, 1, what)
         if start not in source.texts:  # shared names are decoded, and kept, once
+            source.text_bytes += count
+            if count > _MAX_TEXT_BYTES or source.text_bytes > source.size:
+                raise CorruptFile(f"{what} of {count} bytes is too long or overlaps", offset=start)
             raw = source.view[start : start + count].tobytes()
             source.texts[start] = raw.decode("utf-8", "backslashreplace")
         return source.texts[start]
