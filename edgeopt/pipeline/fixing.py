@@ -29,6 +29,7 @@ from edgeopt.repair import (
     cut,
     keep_attached,
     repairable,
+    scaled_by_channel,
 )
 from edgeopt.store import scratch
 from edgeopt.target import Target, load_target
@@ -219,9 +220,13 @@ def _judge(facts: ModelFacts, request: Request, profile: HardwareProfile) -> tup
     }
     rewritten = repairable(facts, refused, profile)
     worth = mapped_with(facts, profile, rewritten) if rewritten else frozenset()
+    wanted = {index: cause for index, cause in refused.items() if index in worth}
+    for op in facts.subgraphs[0].operators:
+        if scaled_by_channel(op, profile):  # mapped or not, it breaks a rule
+            wanted[op.index] = "per_tensor"
     need = Need(
         profile=profile,
-        refused={index: cause for index, cause in refused.items() if index in worth},
+        refused=wanted,
         io=request.io,
         float_io_forbidden=any(v.constraint.startswith("io.") for v in found.violations),
     )

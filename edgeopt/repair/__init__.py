@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from edgeopt.repair.apply import REPAIRS, Standing, Step, apply
 from edgeopt.repair.attached import keep_attached
+from edgeopt.repair.dense import scaled_by_channel
 from edgeopt.repair.explain import CONSEQUENCES, Explanation, explain, repairable
 from edgeopt.repair.proof import Proof, Prover
 from edgeopt.repair.repair import Need
@@ -30,4 +31,5 @@ __all__ = [
     "explain",
     "keep_attached",
     "repairable",
+    "scaled_by_channel",
 ]

@@ -1,7 +1,9 @@
 """Dense layers over several positions ([1, 49, 64]) as what the accelerator maps.
 
 Every position is multiplied by the same weights, which is a 1 x 1 convolution over the positions;
-of one position, it is a dense layer of a vector. Only RESHAPEs are added, which move no number.
+of one position, it is a dense layer of a vector. A convolution also has a scale for each output
+channel where old kernels of dense layers have one for all. Only RESHAPEs are added, which move no
+number.
 """
 
 from __future__ import annotations
@@ -12,9 +14,10 @@ from typing import Any
 
 from edgeopt.facts import Operator, Tensor
 from edgeopt.model.edit_graph import GraphEdit
+from edgeopt.profile import HardwareProfile
 from edgeopt.repair.repair import Need, Repaired
 
-__all__ = ["reshape", "suits_dense", "wrap_dense"]
+__all__ = ["reshape", "scaled_by_channel", "suits_dense", "wrap_dense"]
 
 
 def wrap_dense(data: bytes, need: Need) -> Repaired | None:
@@ -24,7 +27,7 @@ def wrap_dense(data: bytes, need: Need) -> Repaired | None:
     for op in edit.facts.operators:
         if op.op != "FULLY_CONNECTED" or not need.wants(op) or not suits_dense(op):
             continue
-        how = _rewrite(edit, op)
+        how = _rewrite(edit, op, scaled_by_channel(op, need.profile))
         if how:
             changes.append(f"{edit.named(op)}: {how}.")
             touched.append(op.index)
@@ -46,7 +49,22 @@ def suits_dense(op: Operator) -> bool:
     return str(op.options.get("weights_format", "DEFAULT")) == "DEFAULT"
 
 
-def _rewrite(edit: GraphEdit, op: Operator) -> str:
+def scaled_by_channel(op: Operator, profile: HardwareProfile) -> bool:
+    """A dense layer with several scales, where the profile allows them to convolutions alone."""
+    weights = op.inputs[1] if len(op.inputs) > 1 else None
+    axes = profile.channel_axis
+    return (
+        op.op == "FULLY_CONNECTED"
+        and op.op not in axes
+        and axes.get("CONV_2D") == 0
+        and weights is not None
+        and weights.quantization is not None
+        and weights.quantization.per_channel
+        and weights.quantization.axis == 0
+    )
+
+
+def _rewrite(edit: GraphEdit, op: Operator, by_channel: bool) -> str:
     """Put the new operations in place; what they are, or "" where it does not fit."""
     first, weights, result = op.inputs[0], op.inputs[1], op.outputs[0]
     if first is None or weights is None or not weights.shape or len(weights.shape) != 2:
@@ -56,7 +74,7 @@ def _rewrite(edit: GraphEdit, op: Operator) -> str:
     if rows * depth != prod(first.shape or ()) or rows * units != prod(result.shape or ()):
         return ""
     bias = _bias(edit, op, first, weights, units)
-    if rows == 1:
+    if rows == 1 and not by_channel:
         wide, narrow = _around(edit, first, result, (1, depth), (1, units))
         core = _vector(edit, op, [wide, weights.index, bias], narrow, first.dtype)
         how = "a dense layer of a vector, between RESHAPEs"
@@ -68,7 +86,9 @@ def _rewrite(edit: GraphEdit, op: Operator) -> str:
         wide, narrow = _around(edit, first, result, *shapes)
         kernel = _as_kernel(edit, weights, units, depth)
         core = _convolution(edit, op, [wide, kernel, bias], narrow, first.dtype)
-        how = f"a 1 x 1 convolution over its {rows} positions, between RESHAPEs"
+        where = f" over its {rows} positions" if rows > 1 else ""
+        scales = ", which keeps a scale for each channel" if by_channel else ""
+        how = f"a 1 x 1 convolution{where}, between RESHAPEs{scales}"
     made = [core]
     if wide != first.index:
         made.insert(0, reshape(edit, first.index, wide, _shape(edit, wide)))

@@ -15,7 +15,7 @@ from edgeopt.facts import ModelFacts, Operator, Subgraph
 from edgeopt.findings import OpPlacement, Placement
 from edgeopt.profile import HardwareProfile
 from edgeopt.repair.activations import suits_prelu
-from edgeopt.repair.dense import suits_dense
+from edgeopt.repair.dense import scaled_by_channel, suits_dense
 from edgeopt.repair.figures import figures
 from edgeopt.repair.moves import suits_moves
 from edgeopt.repair.split import needed_by
@@ -168,6 +168,8 @@ def _explanation(op: Operator, placed: OpPlacement, around: _Around) -> Explanat
     refused = placed.placement == "cpu" and op.subgraph == 0 and cause not in CONSEQUENCES
     if refused and op.index in around.shapes:
         entry, kind = texts["computed_shape", ""], "automatic"
+    elif op.subgraph == 0 and scaled_by_channel(op, profile) and suits_dense(op):
+        entry, kind = texts["scaled_by_channel", ""], "automatic"
     elif refused and _suits(op, cause, main, around.shapes, profile):
         entry, kind = texts.get(("rewritten", op.op), entry), "automatic"
     elif kind == "automatic":

@@ -156,7 +156,8 @@ def _check_scales(op: Operator, position: int, tensor: Tensor, to: Collector) ->
         op.where,
         f"{len(quantization.scales)} scales along axis {quantization.axis} ({tensor.name})",
         "one scale" if axis is None else f"scales along axis {axis}",
-        "Convert the float model again with edgeopt, which gives such weights one scale.",
+        "edgeopt fix keeps a dense layer's in a 1 x 1 convolution; or convert the float model with "
+        "edgeopt, which gives it one scale.",
     )
 
 

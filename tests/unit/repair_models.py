@@ -144,6 +144,23 @@ def dense_3d(positions: int = 5, *, dtype: str = "int8") -> bytes:
     return made.done([first], [out])
 
 
+def dense_by_channel(*shape: int) -> bytes:
+    """`shape` (8 last) through two dense layers with a scale for each of their channels."""
+    made = Maker()
+    first = made.tensor("x", list(shape))
+    keep = len(shape) > 2
+    hidden = made.dense(first, "one", 6, [*shape[:-1], 6], version=5, keepNumDims=keep)
+    out = made.dense(hidden, "two", 4, [*shape[:-1], 4], version=5, keepNumDims=keep)
+    for made_op, units in zip(made.graph.operators, (6, 4), strict=True):
+        steps = [SCALE / 10 * (1 + n / 4) for n in range(units)]
+        for index, factor in ((made_op.inputs[1], 1.0), (made_op.inputs[2], SCALE)):
+            scales = [step * factor for step in steps]
+            quantization = made.graph.tensors[index].quantization
+            quantization.scale, quantization.zeroPoint = scales, [0] * units
+            quantization.quantizedDimension = 0
+    return made.done([first], [out])
+
+
 def dense_versions(version: int = 9, *, bias: bool = True) -> bytes:
     made = Maker()
     first = made.tensor("x", [1, 8])

@@ -199,3 +199,17 @@ def test_a_grouped_convolution_keeps_its_version(tmp_path: Path) -> None:
         fix(Request(model=source, target="edgetpu", output=tmp_path / "out"), Silent())
     assert [op.version for op in caught.value.reached.after.facts.operators()] == [6]
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("shape", [(1, 8), (1, 5, 8)])
+def test_a_dense_layer_scaled_by_channel_becomes_a_convolution(
+    shape: tuple[int, ...], tmp_path: Path
+) -> None:
+    data = models.dense_by_channel(*shape)
+    found = repaired(data, tmp_path)
+    assert {v.constraint for v in found.before.constraints.violations} == {"weights.channel_axis"}
+    assert explained(found, "FULLY_CONNECTED").automatic
+    assert found.after.constraints.passed and not found.after.placement.ops_uncertain
+    assert mapped(found.after)[0] == mapped(found.after)[1]
+    assert_same(data, written(found))
+    assert_same(data, written(found), own=True)
