@@ -83,7 +83,9 @@ def _from_keras3(source: str, batch: int, folder: str, plainly: bool) -> _Order:
         shape = _sides(tensor.shape, batch, tensor.name)
         return keras.InputSpec(shape=shape, dtype=tensor.dtype, name=tensor.name)
 
-    signature = [keras.tree.map_structure(spec, model.input)]
+    # A loaded Sequential has no `input`; any other has it in the structure that it is called with.
+    given = inputs[0] if isinstance(model, keras.Sequential) else model.input
+    signature = [keras.tree.map_structure(spec, given)]
     model.export(folder, verbose=False, input_signature=signature)
     return [tensor.name for tensor in inputs], _numbered(len(model.outputs))
 

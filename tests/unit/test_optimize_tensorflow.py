@@ -38,6 +38,8 @@ code = lambda v: [__import__('pathlib').Path('ran').touch(), v * 2][1]
 tf_keras.Model(i, tf_keras.layers.Lambda(code)(i)).save(f'{base}/lambda.h5')
 i = keras.Input((None, None, 3), name='any_size')
 keras.Model(i, layers.Conv2D(4, 3)(i)).save(f'{base}/open.keras')
+stack = [keras.Input((12, 6)), layers.Dense(5), layers.Flatten()]
+keras.Sequential(stack).save(f'{base}/sequential.keras')
 i, j = keras.Input((4,), name='zeta'), keras.Input((4,), name='alpha')
 outs = [layers.Dense(n, name=name)(layers.Subtract()([i, j]))
         for n, name in ((5, 'zz'), (2, 'aa'), (3, 'mm'))]
@@ -171,3 +173,11 @@ def test_inputs_and_outputs_keep_the_authors_order(models: Path, tmp_path: Path)
 def test_a_model_of_mixed_precision_is_converted_in_float32(models: Path, tmp_path: Path) -> None:
     made = to_float(models / "mixed.keras", tmp_path / "f.tflite", progress=Silent())
     assert {t.dtype for t in read(made.path).tensors()} == {"float32"}
+
+
+@needs_tensorflow
+def test_a_sequential_model_of_keras_3_is_converted(models: Path, tmp_path: Path) -> None:
+    """Loaded from its file, it has `inputs` but no `input`."""
+    made = to_float(models / "sequential.keras", tmp_path / "f.tflite", progress=Silent())
+    facts = read(made.path)
+    assert [t.shape for t in (*facts.inputs, *facts.outputs)] == [(1, 12, 6), (1, 60)]
