@@ -28,7 +28,7 @@ import sys, keras
 from keras import layers
 base = sys.argv[1]
 i = keras.Input((8, 8, 3), name='image')
-x = layers.LeakyReLU(negative_slope=0.1)(layers.Conv2D(4, 3)(i))
+x = layers.Conv2D(4, 3, activation='leaky_relu')(i)  # as a layer of its own, it becomes PRELU
 keras.Model(i, layers.Dense(3)(layers.Flatten()(x))).save(f'{base}/leaky.keras')
 i = keras.Input((4,))
 keras.Model(i, layers.Lambda(lambda v: v * 2)(layers.Dense(4)(i))).save(f'{base}/lambda.keras')
