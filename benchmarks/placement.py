@@ -36,65 +36,74 @@ from edgeopt.verify import predict  # noqa: E402
 SIDE, CHANNELS = 32, 64
 
 
-def synthetic(path: Path, operations: int) -> Path:
-    """A chain of int8 convolutions and additions, now and then a RESHAPE inside its bracket."""
-    import flatbuffers
-    import numpy as np
-    from ai_edge_litert import schema_py_generated as schema
+class _Chain:
+    """A model of one subgraph in the making; every tensor has one scale."""
 
-    rng = np.random.default_rng(0)
-    graph, model = schema.SubGraphT(), schema.ModelT()
-    graph.tensors, graph.operators = [], []
-    model.version, model.subgraphs, model.buffers = 3, [graph], [schema.BufferT()]
+    def __init__(self) -> None:
+        from ai_edge_litert import schema_py_generated as schema
 
-    def tensor(name: str, shape: list[int], kind: int, data: Any = None) -> int:
-        made, scale = schema.TensorT(), schema.QuantizationParametersT()
+        self.schema, self.graph, self.model = schema, schema.SubGraphT(), schema.ModelT()
+        self.graph.tensors, self.graph.operators = [], []
+        self.model.version, self.model.subgraphs = 3, [self.graph]
+        self.model.buffers, self.model.operatorCodes = [schema.BufferT()], []
+        for name, version in (("CONV_2D", 3), ("ADD", 2), ("RESHAPE", 1)):
+            code = schema.OperatorCodeT()
+            code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, name)
+            code.version = version
+            self.model.operatorCodes.append(code)
+
+    def tensor(self, name: str, shape: list[int], kind: int, data: Any = None) -> int:
+        import numpy as np
+
+        made, scale = self.schema.TensorT(), self.schema.QuantizationParametersT()
         scale.scale, scale.zeroPoint = [0.1], [0]
         made.name, made.shape, made.type, made.buffer = name.encode(), shape, kind, 0
         made.quantization = scale
         if data is not None:
-            stored = schema.BufferT()
+            stored = self.schema.BufferT()
             stored.data = np.frombuffer(data.tobytes(), np.uint8)
-            made.buffer = len(model.buffers)
-            model.buffers.append(stored)
-        graph.tensors.append(made)
-        return len(graph.tensors) - 1
+            made.buffer = len(self.model.buffers)
+            self.model.buffers.append(stored)
+        self.graph.tensors.append(made)
+        return len(self.graph.tensors) - 1
 
-    def operator(code: int, inputs: list[int], output: int, kind: int, options: Any) -> int:
-        made = schema.OperatorT()
+    def operator(self, code: int, inputs: list[int], output: int, kind: str) -> int:
+        """`kind` names its options, "Conv2D"; strides are 1."""
+        made = self.schema.OperatorT()
         made.opcodeIndex, made.inputs, made.outputs = code, inputs, [output]
-        made.builtinOptionsType, made.builtinOptions = kind, options
-        graph.operators.append(made)
+        made.builtinOptionsType = getattr(self.schema.BuiltinOptions, f"{kind}Options")
+        made.builtinOptions = getattr(self.schema, f"{kind}OptionsT")()
+        if kind == "Conv2D":
+            made.builtinOptions.strideH = made.builtinOptions.strideW = 1
+        self.graph.operators.append(made)
         return output
 
-    names = (("CONV_2D", 3), ("ADD", 2), ("RESHAPE", 1))
-    model.operatorCodes = []
-    for name, version in names:
-        code = schema.OperatorCodeT()
-        code.builtinCode = code.deprecatedBuiltinCode = getattr(schema.BuiltinOperator, name)
-        code.version = version
-        model.operatorCodes.append(code)
-    int8, int32, kinds = schema.TensorType.INT8, schema.TensorType.INT32, schema.BuiltinOptions
+
+def synthetic(path: Path, operations: int) -> Path:
+    """A chain of int8 convolutions and additions, now and then a RESHAPE inside its bracket."""
+    import flatbuffers
+    import numpy as np
+
+    rng, made = np.random.default_rng(0), _Chain()
+    int8, int32 = made.schema.TensorType.INT8, made.schema.TensorType.INT32
     shape = [1, SIDE, SIDE * 3, CHANNELS]  # 196,608 elements: neither known mapped nor refused
-    last = tensor("image", shape, int8)
-    graph.inputs = [last]
+    last = made.tensor("image", shape, int8)
+    made.graph.inputs = [last]
     for index in range(operations):
-        out = tensor(f"model/layer_{index}/Node", shape, int8)
+        out = made.tensor(f"model/layer_{index}/Node", shape, int8)
         if index % 50 == 49:
-            target = tensor(f"shape_{index}", [4], int32, np.array(shape, np.int32))
-            last = operator(2, [last, target], out, kinds.ReshapeOptions, schema.ReshapeOptionsT())
+            wanted = made.tensor(f"shape_{index}", [4], int32, np.array(shape, np.int32))
+            last = made.operator(2, [last, wanted], out, "Reshape")
         elif index % 2:
-            last = operator(1, [last, last], out, kinds.AddOptions, schema.AddOptionsT())
+            last = made.operator(1, [last, last], out, "Add")
         else:
             weights = rng.integers(-127, 127, (CHANNELS, 3, 3, CHANNELS), np.int8)
-            w = tensor(f"weights_{index}", list(weights.shape), int8, weights)
-            b = tensor(f"bias_{index}", [CHANNELS], int32, np.zeros(CHANNELS, np.int32))
-            options = schema.Conv2DOptionsT()
-            options.strideH = options.strideW = 1
-            last = operator(0, [last, w, b], out, kinds.Conv2DOptions, options)
-    graph.outputs = [last]
+            w = made.tensor(f"weights_{index}", list(weights.shape), int8, weights)
+            b = made.tensor(f"bias_{index}", [CHANNELS], int32, np.zeros(CHANNELS, np.int32))
+            last = made.operator(0, [last, w, b], out, "Conv2D")
+    made.graph.outputs = [last]
     builder = flatbuffers.Builder(1 << 20)
-    builder.Finish(model.Pack(builder), file_identifier=b"TFL3")
+    builder.Finish(made.model.Pack(builder), file_identifier=b"TFL3")
     path.write_bytes(builder.Output())
     return path
 
