@@ -19,6 +19,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("EDGEOPT_SHARED", ROOT.parent / "shared"))
 _MOST_EDITED = 100_000
+_NUMBERS = (-2, -1, 0, 1, 2, 3, 7, 2**31 - 1)
 _U32 = (0, 1, 2, 3, 7, 0x7F, 0xFF, 0x7FFF, 0xFFFF, 1 << 16, 1 << 20, 1 << 24, 0x7FFFFFFF,
         0x80000000, 0xFFFFFFF0, 0xFFFFFFFF)  # fmt: skip
 
@@ -262,51 +263,61 @@ def _edited(data: bytes, rng: random.Random) -> bytes:
     model = schema.ModelT.InitFromPackedBuf(data)
     for _ in range(rng.choice((1, 1, 2, 4))):
         graph = rng.choice(model.subgraphs)
-        tensor, op = rng.choice(graph.tensors), rng.choice(graph.operators)
-        code = model.operatorCodes[op.opcodeIndex]
-        number = rng.choice((-2, -1, 0, 1, 2, 3, 7, 1 << 16, 2**31 - 1, len(graph.tensors) - 1))
-        indices = [rng.randrange(-1, len(graph.tensors)) for _ in range(rng.randrange(5))]
-        what = rng.randrange(14)
-        if what == 0:
-            tensor.shape = [*(tensor.shape if tensor.shape is not None else []), number]
-        elif what == 1:
-            tensor.shape = [rng.choice((0, 1, -1, 3, 1 << 20, 2**31 - 1)) for _ in indices]
-        elif what == 2:
-            tensor.type = rng.randrange(20)
-        elif what == 3:
-            tensor.buffer = rng.randrange(len(model.buffers))
-        elif what == 4 and tensor.quantization is not None:
-            values = (0.0, -1.0, float("nan"), float("inf"), 1e-45, 3e38)
-            tensor.quantization.scale = [rng.choice(values)]
-            tensor.quantization.zeroPoint = [rng.choice((0, -(2**63), 2**63 - 1, 128))]
-        elif what == 5:
-            tensor.quantization = None
-        elif what == 6:
-            op.inputs = indices
-        elif what == 7:
-            op.outputs = indices
-        elif what == 8:
-            code.builtinCode = rng.randrange(210)
-            code.deprecatedBuiltinCode = min(code.builtinCode, 127)
-        elif what == 9:
-            code.version = number
-        elif what == 10:
-            graph.operators.insert(rng.randrange(len(graph.operators) + 1), op)
-        elif what == 11:
-            side = rng.choice(("inputs", "outputs"))
-            setattr(graph, side, [t for t in indices if t >= 0])
-        elif what == 12 and op.builtinOptions is not None:
-            for name in vars(op.builtinOptions):
-                if isinstance(getattr(op.builtinOptions, name), int):
-                    setattr(op.builtinOptions, name, max(min(number, 127), -1))
+        if rng.randrange(2):
+            _edit_tensor(model, rng.choice(graph.tensors), rng)
         else:
-            tensor.name = rng.choice(
-                (b"", b"\x1b[31m", b"[/]", b'<svg>&"', b"\xff\xfe", b"a;" * 3000)
-            )
+            _edit_operator(model, graph, rng.choice(graph.operators), rng)
     try:
         return pack(model)
     except Exception:  # noqa: BLE001 - the writer refuses some of it, each in its own way
         return data
+
+
+def _edit_tensor(model: Any, tensor: Any, rng: random.Random) -> None:
+    what = rng.randrange(7)
+    if what == 0:
+        shape = tensor.shape if tensor.shape is not None else []
+        tensor.shape = [*shape, rng.choice((*_NUMBERS, 1 << 16))]
+    elif what == 1:
+        sides = (0, 1, -1, 3, 1 << 20, 2**31 - 1)
+        tensor.shape = [rng.choice(sides) for _ in range(rng.randrange(5))]
+    elif what == 2:
+        tensor.type = rng.randrange(20)
+    elif what == 3:
+        tensor.buffer = rng.randrange(len(model.buffers))
+    elif what == 4 and tensor.quantization is not None:
+        values = (0.0, -1.0, float("nan"), float("inf"), 1e-45, 3e38)
+        tensor.quantization.scale = [rng.choice(values)]
+        tensor.quantization.zeroPoint = [rng.choice((0, -(2**63), 2**63 - 1, 128))]
+    elif what == 5:
+        tensor.quantization = None
+    else:
+        names = (b"", b"\x1b[31m", b"[/]", b'<svg>&"', b"\xff\xfe", b"a;" * 3000)
+        tensor.name = rng.choice(names)
+
+
+def _edit_operator(model: Any, graph: Any, op: Any, rng: random.Random) -> None:
+    code = model.operatorCodes[op.opcodeIndex]
+    number = rng.choice((*_NUMBERS, 1 << 16, len(graph.tensors) - 1))
+    indices = [rng.randrange(-1, len(graph.tensors)) for _ in range(rng.randrange(5))]
+    what = rng.randrange(7)
+    if what == 0:
+        op.inputs = indices
+    elif what == 1:
+        op.outputs = indices
+    elif what == 2:
+        code.builtinCode = rng.randrange(210)
+        code.deprecatedBuiltinCode = min(code.builtinCode, 127)
+    elif what == 3:
+        code.version = number
+    elif what == 4:
+        graph.operators.insert(rng.randrange(len(graph.operators) + 1), op)
+    elif what == 5:
+        setattr(graph, rng.choice(("inputs", "outputs")), [t for t in indices if t >= 0])
+    elif op.builtinOptions is not None:
+        for name in vars(op.builtinOptions):
+            if isinstance(getattr(op.builtinOptions, name), int):
+                setattr(op.builtinOptions, name, max(min(number, 127), -1))
 
 
 def _place(data: bytearray, base: Base, rng: random.Random) -> tuple[int, int]:
