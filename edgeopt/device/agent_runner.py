@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeopt.artifact import hash_path
 from edgeopt.device.agent_answer import SCHEMA, Answer, Listener, checked, plain
+from edgeopt.device.agent_bundle import SUFFIX, agent_sha256, write_agent
 from edgeopt.device.agent_errors import crash, explained
 from edgeopt.device.conditions import changed_conditions
 from edgeopt.device.device import Device
@@ -27,7 +27,6 @@ from edgeopt.progress import Progress
 
 __all__ = ["discard", "probe", "python_command", "run"]
 
-_AGENT = Path(__file__).with_name("agent.py")
 _SEED = 20_240_229
 _RUNTIMES = {
     "cpu": ("ai_edge_litert", "tflite_runtime", "tensorflow"),
@@ -77,12 +76,14 @@ def discard(device: Device, model: Path, sha256: str) -> None:
     space = device.workspace
     with space.discarding():
         space.claim(sha256, _suffix(model), keep=False)
-        space.claim(hash_path(_AGENT), ".py", keep=False)
+        space.claim(agent_sha256(), SUFFIX, keep=False)
 
 
 def probe(device: Device) -> dict[str, Any]:
     """What the agent finds there: `runtimes` (name to version), `facts`, `readings`."""
-    agent = device.workspace.put(_AGENT, sha256=hash_path(_AGENT), suffix=".py")
+    with tempfile.TemporaryDirectory() as folder:
+        file = write_agent(Path(folder))
+        agent = device.workspace.put(file, sha256=agent_sha256(), suffix=SUFFIX)
     names = list(dict.fromkeys(name for group in _RUNTIMES.values() for name in group))
     message = {"mode": "probe", "runtimes": names, "deadline_s": 60}
     listener = Listener()
@@ -115,7 +116,7 @@ def _place(device: Device, request: RunRequest, progress: Progress, folder: Path
     space, keep = device.workspace, request.keep
     size = request.model.stat().st_size
     progress.stage(f"Send to {_name(device)}", size, "B")
-    agent = space.put(_AGENT, sha256=hash_path(_AGENT), suffix=".py", keep=keep)
+    agent = space.put(write_agent(folder), sha256=agent_sha256(), suffix=SUFFIX, keep=keep)
     model = space.put(
         request.model,
         sha256=request.sha256,

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from edgeopt.device import Device, DeviceSpec, connect
+from edgeopt.device.agent_bundle import agent_sha256, write_agent
 from edgeopt.device.doctor import doctor
 from edgeopt.device.run import RunRequest
 from edgeopt.device.runner import clean, host_outputs, run
@@ -24,7 +25,7 @@ from edgeopt.errors import DeviceError, EdgeoptError, InputError, ModelError
 from edgeopt.paths import demo_dir
 from edgeopt.progress import Silent
 
-AGENT = Path(__file__).resolve().parents[2] / "edgeopt" / "device" / "agent.py"
+AGENT = Path(__file__).resolve().parents[2] / "edgeopt" / "device" / "agent"
 MODEL = demo_dir() / "fashion.tflite"
 
 
@@ -61,17 +62,31 @@ def failure(device: Device, wanted: RunRequest) -> EdgeoptError:
     return caught.value
 
 
-def test_the_agent_is_python_3_7_and_imports_the_standard_library_only() -> None:
-    tree = ast.parse(AGENT.read_text(), feature_version=(3, 7))
+@pytest.mark.parametrize("file", sorted(AGENT.glob("*.py")), ids=lambda file: file.name)
+def test_the_agent_is_python_3_7_and_imports_the_standard_library_only(file: Path) -> None:
+    tree = ast.parse(file.read_text(), feature_version=(3, 7))
     top = {
         (node.module or "") if isinstance(node, ast.ImportFrom) else node.names[0].name
         for node in tree.body
         if isinstance(node, (ast.Import, ast.ImportFrom))
+        and not (isinstance(node, ast.ImportFrom) and node.level == 1)
     }
     assert top <= {*sys.stdlib_module_names}
     assert not {"pickle", "exec", "eval"} & {
         n.id for n in ast.walk(tree) if isinstance(n, ast.Name)
     }
+
+
+def test_the_agent_is_one_file_of_the_same_bytes_every_time(tmp_path: Path) -> None:
+    script = "from edgeopt.device.agent_bundle import *; print(agent_sha256())"
+    others = [
+        subprocess.run(
+            [sys.executable, "-c", script], stdout=subprocess.PIPE, check=True, cwd=tmp_path
+        ).stdout.decode()
+        for _ in range(2)
+    ]
+    written = hashlib.sha256(write_agent(tmp_path).read_bytes()).hexdigest()
+    assert {text.strip() for text in others} == {written} == {agent_sha256()}
 
 
 def test_a_run_answers_raw_times_outputs_and_the_models_hash(device: Device) -> None:
