@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from edgeopt.dataset import Preprocess
+from edgeopt.effort import Effort
 from edgeopt.errors import InputError
 from edgeopt.quality import QualityRequest
 from edgeopt.training import TrainingRequest
@@ -46,8 +47,7 @@ class Job:
     io: str | None = None
     batch: int = 1
     calibration_samples: int | None = None
-    runs: int = 50
-    warmup: int = 5
+    effort: Effort = field(default_factory=Effort)
     threads: int = 1
     timeout_s: float = 600.0
     parity_samples: int = 8
@@ -63,7 +63,7 @@ class Job:
     output: Path | None = None
 
     def __post_init__(self) -> None:
-        for name in ("batch", "runs", "threads", "parity_samples"):
+        for name in ("batch", "threads", "parity_samples"):
             if getattr(self, name) < 1:
                 raise InputError(f"--{name} must be at least 1, not {getattr(self, name)}.")
         if self.device_python is not None and not self.device_python.strip():
@@ -83,8 +83,6 @@ class Job:
                 "--on-device measures accuracy on the device: it needs data, and a run there.",
                 "Give --eval-data DATA and leave out --no-run, or leave out --on-device.",
             )
-        if self.warmup < 0:
-            raise InputError(f"--warmup cannot be negative ({self.warmup}).")
         if not self.timeout_s > 0:
             raise InputError(f"--timeout must be more than 0 seconds, not {self.timeout_s:g}.")
         if self.tolerance is not None and not self.tolerance >= 0:

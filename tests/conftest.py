@@ -25,3 +25,10 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     base = tmp_path_factory.mktemp("home")
     for name in ("CACHE", "CONFIG", "STATE"):
         monkeypatch.setenv(f"EDGEOPT_{name}", str(base / name.lower()))
+
+
+@pytest.fixture(autouse=True)
+def small_effort(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that are not about how much is measured start one process, and search for 2 s."""
+    monkeypatch.setenv("EDGEOPT_PROCESSES", "1")
+    monkeypatch.setenv("EDGEOPT_MAX_TIME", "2")

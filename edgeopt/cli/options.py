@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgeopt.cli.compiler_options import compiler, compiler_place, compiler_request
+from edgeopt.cli.measuring_options import device_python, effort_request, measuring, timeout
 from edgeopt.cli.options_base import option, stack
 from edgeopt.cli.quality_options import quality, quality_request, training, training_request
 
@@ -132,67 +133,6 @@ evaluation = stack(
         help="Fail (exit 3) when accuracy falls by more than this fraction.",
     ),
 )
-timeout = option(
-    "--timeout",
-    "timeout_s",
-    env="TIMEOUT",
-    type=click.FloatRange(min=1),
-    default=600.0,
-    show_default=True,
-    metavar="SECONDS",
-    help="Deadline of the compiler, and of the run on the device.",
-)
-device_python = option(
-    "--device-python",
-    env="DEVICE_PYTHON",
-    metavar="PATH",
-    help="The device's Python that has the runtime, such as ~/venv/bin/python.",
-)
-measuring = stack(
-    option(
-        "--runs",
-        env="RUNS",
-        metavar="N",
-        type=click.IntRange(1),
-        default=50,
-        show_default=True,
-        help="Timed runs.",
-    ),
-    option(
-        "--warmup",
-        env="WARMUP",
-        metavar="N",
-        type=click.IntRange(0),
-        default=5,
-        show_default=True,
-        help="Untimed runs first.",
-    ),
-    option(
-        "--threads",
-        env="THREADS",
-        metavar="N",
-        type=click.IntRange(1),
-        default=1,
-        show_default=True,
-        help="CPU threads.",
-    ),
-    timeout,
-    option(
-        "--tolerance",
-        type=click.FloatRange(min=0),
-        metavar="X",
-        help="Accepted difference from the host, in units of the output.",
-    ),
-    option(
-        "--benchmark-binary",
-        env="BENCHMARK_BINARY",
-        type=click.Path(path_type=Path),
-        metavar="PATH",
-        help="benchmark_model (a file, or a folder with its libraries) for devices without Python.",
-    ),
-    device_python,
-    option("--offline", env="OFFLINE", is_flag=True, help="Download nothing."),
-)
 keep = option(
     "--keep/--no-keep",
     default=True,
@@ -255,11 +195,13 @@ def job(**flags: Any) -> Job:
 
         flags["scheme"] = scheme_named(flags["scheme"])
     training, quality = training_request(flags), quality_request(flags)
+    effort = effort_request(flags)
     return Job(
         preprocess=steps,
         compiler_flags=compiler_flags,
         training=training,
         quality=quality,
+        effort=effort,
         **flags,
     )
 

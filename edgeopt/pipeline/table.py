@@ -20,6 +20,7 @@ from typing import Any
 from edgeopt import __version__
 from edgeopt.artifact import hash_path
 from edgeopt.dataset import load_dataset
+from edgeopt.effort import Effort
 from edgeopt.errors import DeviceError, EdgeoptError, InputError, ModelError, ResultError, ToolError
 from edgeopt.job import Job
 from edgeopt.paths import config_dir
@@ -248,7 +249,7 @@ class _RowWork:
             quality=row.quality.to_json(),
             training=job.training.to_json(),
             judged=[row.metric, row.decode, labels, row.on_device] if row.eval_data else None,
-            run=[job.runs, job.warmup, job.threads],
+            run=[job.effort.to_json(), job.threads],
             where=[job.target, job.device, platform.node(), platform.machine()],
             versions=versions("ai-edge-litert", "litert-quantizer", "tensorflow", "keras"),
         )
@@ -282,8 +283,7 @@ class _RowWork:
             preprocess=row.preprocess,
             quality=row.quality,
             training=row.training if qat else TrainingRequest(),
-            runs=row.slow_runs if slow else row.runs,
-            warmup=min(row.warmup, row.slow_runs - 1) if slow else row.warmup,
+            effort=_effort(row, slow),
             parity_samples=1 if slow else _PARITY_SAMPLES,
             threads=row.threads,
             timeout_s=row.timeout_s,
@@ -315,6 +315,13 @@ class _RowWork:
             "cells": self.found,
             "published": dict(row.published) or None,
         }
+
+
+def _effort(row: Row, slow: bool) -> Effort:
+    if not slow:
+        return Effort(runs=row.runs, warmup=row.warmup, processes=row.processes)
+    warmup = min(row.warmup, row.slow_runs - 1)
+    return Effort(runs=row.slow_runs, warmup=warmup, processes=1)
 
 
 def _cell(report: Report | None, error: EdgeoptError | None) -> dict[str, Any]:

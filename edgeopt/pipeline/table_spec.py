@@ -31,8 +31,8 @@ class Row:
     """One model of the table: a `builder` or a `model` file. Data as `--calibration` takes it, with
     absolute paths; `samples` is how many random ones stand in for calibration data.
 
-    `slow_runs` is how many timed runs int16x8 gets, whose kernels are slow. `published` is shown
-    beside what was measured, and never used for anything else.
+    `slow_runs` is how many timed runs int16x8 gets, whose kernels are slow, in one process.
+    `published` is shown beside what was measured, and never used for anything else.
     """
 
     name: str
@@ -56,6 +56,7 @@ class Row:
     runs: int
     slow_runs: int
     warmup: int
+    processes: int
     threads: int
     timeout_s: float
     published: Mapping[str, Any] = field(default_factory=dict)
@@ -188,6 +189,7 @@ def _row(own: Section, defaults: Section) -> Row:
         runs=runs,
         slow_runs=keys.integer("slow_runs", min(runs, 3)),
         warmup=keys.integer("warmup", 2, 0),
+        processes=keys.integer("processes", min(runs, 3)),
         threads=keys.integer("threads", 1),
         timeout_s=keys.at("timeout").number("timeout", 1800.0),
         published=_published(own),

@@ -15,6 +15,7 @@ from edgeopt import pipeline, registry
 from edgeopt.compile import CompileOptions, CompileResult
 from edgeopt.device import Device
 from edgeopt.device.run import RunRequest, RunResult
+from edgeopt.effort import Effort
 from edgeopt.errors import InputError, ModelError
 from edgeopt.job import Job
 from edgeopt.progress import Progress, Silent
@@ -59,7 +60,13 @@ def compiled(shared: Path) -> Path:
 def test_a_compiled_file_runs_as_it_is_without_a_compiler(
     verb: object, store: Store, compiled: Path
 ) -> None:
-    job = Job(model=compiled, target="edgetpu", device="local", runs=3, keep=False)
+    job = Job(
+        model=compiled,
+        target="edgetpu",
+        device="local",
+        effort=Effort(runs=3, warmup=5, processes=1),
+        keep=False,
+    )
     report = verb(job, store, Silent())  # type: ignore[operator]
     assert [a.stage for a in report.artifacts] == ["source"]
     assert (ASKED[0].model, ASKED[0].accelerator) == (compiled, "edgetpu")
@@ -123,7 +130,12 @@ def test_a_device_that_is_not_known_is_refused_before_any_work(store: Store, sha
 
 def test_a_board_that_is_not_named_is_never_taken_for_measured(store: Store, shared: Path) -> None:
     model = shared / "models/kws_dscnn/ref_int8.tflite"
-    job = Job(model=model, target="raspberry-pi-5", runs=2, warmup=0, keep=False)
+    job = Job(
+        model=model,
+        target="raspberry-pi-5",
+        effort=Effort(runs=2, warmup=0, processes=1),
+        keep=False,
+    )
     report = pipeline.deploy(job, store, Silent())
     assert any("this machine, not a raspberry-pi-5" in note for note in report.notes)
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from edgeopt.artifact import Artifact
+from edgeopt.effort import Effort
 from edgeopt.job import Job
 from edgeopt.paths import demo_dir
 from edgeopt.pipeline import candidates, converting, flow
@@ -117,7 +118,8 @@ def test_what_was_trained_lies_beside_the_result(tmp_path: Path, output: str, pl
 
 def test_tune_says_how_much_it_will_do_before_it_does(tmp_path: Path) -> None:
     heard = Heard()
-    asked = Job(model=TFLITE, target="cpu", device="local", output=tmp_path / "out", runs=6)
+    effort = Effort(runs=6, processes=1)
+    asked = Job(model=TFLITE, target="cpu", device="local", output=tmp_path / "out", effort=effort)
     first = (parse_spec("float32"),)
     tune(asked, first, Store(tmp_path), heard)
     assert heard.notes[0] == "1 candidate: float32."

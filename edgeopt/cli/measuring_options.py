@@ -1,0 +1,186 @@
+"""The flags of measuring, and how they become an Effort."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from edgeopt.cli.options_base import option, stack
+
+if TYPE_CHECKING:
+    from edgeopt.effort import Effort
+
+__all__ = ["device_python", "effort_request", "measuring", "timeout"]
+
+
+Callback = Callable[[click.Context, click.Parameter, Any], Any]
+
+
+def _count(word: str, least: int) -> Callback:
+    """A whole number, or the word that leaves it to edgeopt (None)."""
+
+    def convert(ctx: click.Context, param: click.Parameter, value: Any) -> int | None:
+        text = str(value).strip()
+        if text == word:
+            return None
+        if not text.isdecimal() or int(text) < least:
+            raise click.BadParameter(f"{value!r} is neither {word!r} nor a number from {least}.")
+        return int(text)
+
+    return convert
+
+
+def _fraction(ctx: click.Context, param: click.Parameter, value: Any) -> float:
+    """0.01 or 1%."""
+    text = str(value).strip()
+    try:
+        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no fraction: write 1% or 0.01.") from None
+
+
+timeout = option(
+    "--timeout",
+    "timeout_s",
+    env="TIMEOUT",
+    type=click.FloatRange(min=1),
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="Deadline of the compiler, and of each process on the device.",
+)
+device_python = option(
+    "--device-python",
+    env="DEVICE_PYTHON",
+    metavar="PATH",
+    help="The device's Python that has the runtime, such as ~/venv/bin/python.",
+)
+_counts = stack(
+    option(
+        "--runs",
+        env="RUNS",
+        metavar="N",
+        callback=_count("adaptive", 1),
+        default="adaptive",
+        show_default=True,
+        help="Timed runs in all; adaptive: as many as --precision needs.",
+    ),
+    option(
+        "--warmup",
+        env="WARMUP",
+        metavar="N",
+        callback=_count("settled", 0),
+        default="settled",
+        show_default=True,
+        help="Untimed runs first in each process; settled: until the times are steady.",
+    ),
+    option(
+        "--precision",
+        env="PRECISION",
+        metavar="X",
+        callback=_fraction,
+        default="1%",
+        show_default=True,
+        help="Full width of the median's 95% interval at which measuring ends.",
+    ),
+    option(
+        "--processes",
+        env="PROCESSES",
+        metavar="N",
+        type=click.IntRange(1, 1000),
+        default=5,
+        show_default=True,
+        help="Processes on the device, one after the other.",
+    ),
+)
+_times = stack(
+    option(
+        "--max-time",
+        "max_time_s",
+        env="MAX_TIME",
+        metavar="SECONDS",
+        type=click.FloatRange(0, min_open=True),
+        default=30.0,
+        show_default=True,
+        help="Look for the precision so long for each model.",
+    ),
+    option(
+        "--min-time",
+        "min_time_s",
+        env="MIN_TIME",
+        metavar="SECONDS",
+        type=click.FloatRange(0),
+        help="At least so many seconds of timed runs, whatever --max-time says.",
+    ),
+    option(
+        "--min-runs",
+        env="MIN_RUNS",
+        metavar="N",
+        type=click.IntRange(1),
+        help="At least so many timed runs, whatever --max-time says.",
+    ),
+    option(
+        "--mlperf",
+        env="MLPERF",
+        is_flag=True,
+        help="The least of MLPerf's single stream: 1024 runs and 60 s.",
+    ),
+    option(
+        "--order-seed",
+        env="ORDER_SEED",
+        metavar="N",
+        type=click.IntRange(0),
+        default=0,
+        show_default=True,
+        help="Of the order in which processes are started.",
+    ),
+)
+measuring = stack(
+    _counts,
+    _times,
+    option(
+        "--threads",
+        env="THREADS",
+        metavar="N",
+        type=click.IntRange(1),
+        default=1,
+        show_default=True,
+        help="CPU threads.",
+    ),
+    timeout,
+    option(
+        "--tolerance",
+        type=click.FloatRange(min=0),
+        metavar="X",
+        help="Accepted difference from the host, in units of the output.",
+    ),
+    option(
+        "--benchmark-binary",
+        env="BENCHMARK_BINARY",
+        type=click.Path(path_type=Path),
+        metavar="PATH",
+        help="benchmark_model (a file, or a folder with its libraries) for devices without Python.",
+    ),
+    device_python,
+    option("--offline", env="OFFLINE", is_flag=True, help="Download nothing."),
+)
+_EFFORT = ("runs", "warmup", "precision", "max_time_s", "processes")
+
+
+def effort_request(flags: dict[str, Any]) -> Effort:
+    """The Effort of click's values, which it takes out of `flags`. Raises InputError."""
+    from edgeopt.effort import MLPERF_RUNS, MLPERF_TIME_S, Effort
+
+    asked = {key: flags.pop(key) for key in _EFFORT if key in flags}
+    mlperf = flags.pop("mlperf", False)
+    least_runs, least_s = flags.pop("min_runs", None), flags.pop("min_time_s", None)
+    if "order_seed" in flags:
+        asked["seed"] = flags.pop("order_seed")
+    return Effort(
+        min_runs=max(least_runs or 1, MLPERF_RUNS if mlperf else 1),
+        min_time_s=max(least_s or 0.0, MLPERF_TIME_S if mlperf else 0.0),
+        **asked,
+    )
