@@ -28,8 +28,8 @@ def compare(old: Path, new: Path, threshold: float, as_json: bool) -> None:
     Exit 6 when NEW is slower than OLD by more than the threshold and beyond noise, or when the two
     cannot be compared.
     """
-    from edgeopt.comparison import compare as judge
     from edgeopt.measurement import Measurement
+    from edgeopt.measurement import compare as judge
 
     documents = [_load(old), _load(new)]
     differences = _differences(*documents)

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from edgeopt.comparison import compare, judge
 from edgeopt.errors import InputError, ResultError
-from edgeopt.measurement import Measurement, measure, median_interval, percentile
+from edgeopt.measurement import Measurement, compare, measure, median_interval, percentile
+from edgeopt.measurement.comparison import judge
 
 SUMMARY = {"count": 10, "mean": 105163000.0, "min": 84396000.0, "max": 136035000.0, "stdev": 1.6e7}
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from edgeopt.measurement import Measurement
+    from edgeopt.measurement.measurement import Measurement
 
 __all__ = ["Comparison", "compare"]
 
