@@ -20,6 +20,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from edgeopt import stop
 from edgeopt.errors import EdgeoptError, InputError, ModelError, ToolError
 
 if TYPE_CHECKING:
@@ -86,16 +87,19 @@ class Child:
 
     def kill(self) -> None:
         """End the process and whatever it started."""
-        with suppress(ProcessLookupError, PermissionError):
-            if hasattr(os, "killpg"):
-                os.killpg(self._process.pid, signal.SIGKILL)
-            else:
-                self._process.kill()
+        self._end()
         self._process.wait()
         for stream in (self._process.stdin, self._process.stdout):
             with suppress(OSError):
                 if stream:
                     stream.close()
+
+    def _end(self) -> None:
+        with suppress(ProcessLookupError, PermissionError):
+            if hasattr(os, "killpg"):
+                os.killpg(self._process.pid, signal.SIGKILL)
+            else:
+                self._process.kill()
 
     def send(self, message: dict[str, Any], arrays: Sequence[NDArray[Any]] = ()) -> None:
         """Raises ChildDied when nobody listens any more."""
@@ -115,7 +119,9 @@ class Child:
         pipe = self._process.stdout
         assert pipe is not None
         try:
-            line = pipe.readline()
+            with stop.on_stop(self._end):
+                line = pipe.readline()
+            stop.check()
         except (OSError, ValueError) as error:
             raise ChildDied(self.log_tail()) from error
         if not line.endswith(b"\n"):

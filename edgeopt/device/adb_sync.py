@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+from edgeopt import stop
 from edgeopt.device.capture import MAX_PULL_BYTES, deadline_passed
 from edgeopt.device.printable import clean_text
 from edgeopt.errors import DeviceError
@@ -126,6 +127,7 @@ class _Link:
         )
 
     def _arm(self) -> None:
+        stop.check()
         left = self._deadline - time.monotonic()
         if left <= 0:
             raise deadline_passed(self._name, (f"adb {self._verb}",), self._timeout_s)

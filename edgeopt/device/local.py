@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
+from edgeopt import stop
 from edgeopt.device.capture import Capture, deadline_passed
 from edgeopt.device.inventory import DeviceSpec
 from edgeopt.device.transport import Completed
@@ -136,6 +137,7 @@ def _pump(
         ready.register(process.stdin, selectors.EVENT_WRITE)
         ended_at: float | None = None
         while ready.get_map():
+            stop.check()
             now = time.monotonic()
             if ended_at is None and process.poll() is not None:
                 ended_at = now

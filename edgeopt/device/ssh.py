@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from edgeopt import stop
 from edgeopt.device.capture import MAX_PULL_BYTES, Capture, deadline_passed
 from edgeopt.device.inventory import DeviceSpec
 from edgeopt.device.packing import Packing
@@ -293,6 +294,7 @@ class _Feeding:
         """Raises DeviceError at the deadline; leaves exit_code None when the link was lost."""
         ended_at: float | None = None
         while True:
+            stop.check()
             moved = self._drain() | self._fill()
             now = time.monotonic()
             if not moved and self.channel.exit_status_ready():
@@ -350,6 +352,7 @@ def _send_file(
     channel.settimeout(_STALL_S)
     with source.open("rb") as reader:
         while block := reader.read(packet):
+            stop.check()
             try:
                 channel.sendall(block)
             except TimeoutError:
@@ -375,6 +378,7 @@ def _send_packed(
 ) -> None:
     channel.settimeout(_STALL_S)
     for block, done in packing.blocks(source):
+        stop.check()
         try:
             channel.sendall(block)
         except TimeoutError:

@@ -14,7 +14,7 @@ PACKAGE = REPOSITORY / "edgeopt"
 
 # A module may import from its own layer's folder and from layers above it in this list.
 LAYERS = [
-    {"__init__", "errors", "paths", "registry", "progress", "child", "fetch"},
+    {"__init__", "errors", "paths", "registry", "progress", "child", "fetch", "stop"},
     {"artifact", "facts", "findings", "store", "profile", "target", "dataset", "measurement",
      "parity", "feed", "toml_file", "plan", "effort", "job",
      "training", "quality"},
