@@ -11,6 +11,8 @@ import time
 from typing import Any
 
 SYS_CPU = "/sys/devices/system/cpu"
+PI_BITS = "/sys/devices/platform/soc/soc:firmware/get_throttled"  # Raspberry Pi's own kernel
+BATTERY = ("type", "online", "status", "capacity")
 
 
 def read(path: str) -> Any:
@@ -30,22 +32,45 @@ def number(path: str) -> Any:
         return None
 
 
+def cpu_folders() -> list[str]:
+    found = glob.glob(SYS_CPU + "/cpu[0-9]*")
+    return sorted(found, key=lambda p: int(p[len(SYS_CPU) + 4 :]))
+
+
 def readings() -> dict[str, Any]:
     """What a fair measurement depends on, now. Every value may be None or missing."""
-    cpus = sorted(glob.glob(SYS_CPU + "/cpu[0-9]*"), key=lambda p: int(p[len(SYS_CPU) + 4 :]))
+    cpus = cpu_folders()
+    found = quick_readings(cpus)
+    bits = found.pop("throttled_bits", None)
+    found.update(
+        {
+            "max_frequency_khz": [number(c + "/cpufreq/cpuinfo_max_freq") for c in cpus],
+            "throttled_bits": vcgencmd() if bits is None else bits,
+            "passive_trip_c": passive_trips(),
+            "apex_trip_millic": min(apex("trip_point0_temp"), default=None),
+            "load_1min": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+            "memory_available_kb": meminfo("MemAvailable"),
+            "swap_free_kb": meminfo("SwapFree"),
+        }
+    )
+    return found
+
+
+def quick_readings(cpus: list[str]) -> dict[str, Any]:
+    """The part that a few small files tell: also between runs. `cpus` are folders of SYS_CPU."""
     return {
         "time": time.time(),
+        "monotonic": time.monotonic(),
         "governor": [read(c + "/cpufreq/scaling_governor") for c in cpus],
         "frequency_khz": [number(c + "/cpufreq/scaling_cur_freq") for c in cpus],
-        "max_frequency_khz": [number(c + "/cpufreq/cpuinfo_max_freq") for c in cpus],
         "limit_frequency_khz": [number(c + "/cpufreq/scaling_max_freq") for c in cpus],
         "throttle_count": [number(c + "/thermal_throttle/core_throttle_count") for c in cpus],
         "temperature_c": {k: v / 1000.0 for k, v in kinds("thermal_zone*", "temp").items()},
         "cooling": kinds("cooling_device*", "cur_state"),
-        "throttled_bits": throttled_bits(),
+        "throttled_bits": firmware_bits(),
+        "undervoltage": max(hwmon("rpi_volt", "in0_lcrit_alarm"), default=None),
         "apex_temperature_millic": max(apex("temp"), default=None),
-        "apex_trip_millic": min(apex("trip_point0_temp"), default=None),
-        "load_1min": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+        "power_supply": power_supply(),
     }
 
 
@@ -53,6 +78,12 @@ def apex(name: str) -> list[int]:
     """An attribute of every PCIe Edge TPU; one that sleeps answers with less than -40 degC."""
     found = [number(path) for path in glob.glob("/sys/class/apex/apex_*/" + name)]
     return [value for value in found if value is not None and value > -40000]
+
+
+def hwmon(kind: str, name: str) -> list[int]:
+    folders = [os.path.dirname(p) for p in glob.glob("/sys/class/hwmon/hwmon*/" + name)]
+    found = [number(f + "/" + name) for f in folders if read(f + "/name") == kind]
+    return [value for value in found if value is not None]
 
 
 def kinds(pattern: str, value: str) -> dict[str, Any]:
@@ -65,14 +96,54 @@ def kinds(pattern: str, value: str) -> dict[str, Any]:
     return found
 
 
-def throttled_bits() -> Any:
-    """Raspberry Pi: bits 0 to 3 are now, 16 to 19 since boot."""
+def passive_trips() -> dict[str, float]:
+    """`{zone and its type: degC}`: from where on the kernel slows something down to cool it."""
+    found = {}
+    for folder in sorted(glob.glob("/sys/class/thermal/thermal_zone*")):
+        kinds_of = glob.glob(folder + "/trip_point_*_type")
+        trips = [number(p[: -len("type")] + "temp") for p in kinds_of if read(p) == "passive"]
+        known = [trip for trip in trips if trip is not None]
+        if known:
+            found[os.path.basename(folder) + " " + (read(folder + "/type") or "")] = (
+                min(known) / 1000.0
+            )
+    return found
+
+
+def power_supply() -> dict[str, Any]:
+    """`{name: {type, online, status, capacity}}` of batteries and mains; what answers."""
+    found = {}
+    for folder in sorted(glob.glob("/sys/class/power_supply/*")):
+        said = {name: read(folder + "/" + name) for name in BATTERY}
+        found[os.path.basename(folder)] = {k: v for k, v in said.items() if v is not None}
+    return found
+
+
+def firmware_bits() -> Any:
+    """Raspberry Pi: bits 0 to 3 are now, 16 to 19 since boot. Hexadecimal without 0x."""
+    try:
+        return int(read(PI_BITS) or "", 16)
+    except ValueError:
+        return None
+
+
+def vcgencmd() -> Any:
+    """The same bits, from the program of Raspberry Pi OS."""
     try:
         argv = ["vcgencmd", "get_throttled"]
         answer = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=5)
         return int(answer.stdout.decode("ascii", "replace").partition("=")[2].strip(), 16)
     except (OSError, ValueError, subprocess.SubprocessError):
         return None
+
+
+def meminfo(key: str) -> Any:
+    """A row of /proc/meminfo, in kB."""
+    for row in (read("/proc/meminfo") or "").splitlines():
+        words = row.split()
+        if words and words[0] == key + ":" and words[1].isdigit():
+            return int(words[1])
+    return None
 
 
 def facts() -> dict[str, Any]:
