@@ -58,9 +58,9 @@ class Sshd:
         self.home.mkdir(parents=True)
         self.key = folder / "client_key"
         self._link = f"eo{secrets.token_hex(4)}" if link else ""
-        third = secrets.randbelow(200) + 20
-        self.host = f"10.79.{third}.2" if link else "127.0.0.1"
-        self._near = f"10.79.{third}.1"
+        net = f"10.{20 + secrets.randbelow(60)}.{secrets.randbelow(256)}"
+        self.host = f"{net}.2" if link else "127.0.0.1"
+        self._near = f"{net}.1"
         self.port = 2222 if link else _free_port()
         self.login_shell = "/bin/sh"
         self._extra = extra
@@ -167,16 +167,20 @@ class Sshd:
             "ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", f"{self.folder}/{name}"
         )
 
-    def _start(self) -> None:
-        Path("/run/sshd").mkdir(exist_ok=True)  # sshd exits with 255 without it
-        config = self.folder / "sshd_config"
-        config.write_text(
+    def _configure(self) -> Path:
+        """Write the server's configuration and the board's users; the latter's file."""
+        (self.folder / "sshd_config").write_text(
             self._extra + _CONFIG.format(port=self.port, host=self.host, folder=self.folder)
         )
         passwd = self.folder / "passwd"
         passwd.write_text(
             f"root:x:0:0::{self.home}:{self.login_shell}\nsshd:x:105:65534::/run/sshd:/bin/false\n"
         )
+        return passwd
+
+    def _start(self) -> None:
+        Path("/run/sshd").mkdir(exist_ok=True)  # sshd exits with 255 without it
+        passwd, config = self._configure(), self.folder / "sshd_config"
         script = (
             f"mount --make-rprivate / && mount --bind {passwd} /etc/passwd"
             f" && ([ -z '{self._link}' ] || until ip addr add {self.host}/24 dev eth0 2>/dev/null;"
