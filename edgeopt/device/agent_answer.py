@@ -4,32 +4,43 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable
+from array import array
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from edgeopt.device.printable import clean_text
 from edgeopt.errors import DeviceError
 
-__all__ = ["SCHEMA", "Answer", "Listener", "OutputFile", "checked", "plain"]
+__all__ = ["PHASES", "SCHEMA", "Answer", "Asked", "Listener", "OutputFile", "checked", "plain"]
 
 SCHEMA = "edgeopt.agent/1"
 _TYPES = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "float16": 2, "int32": 4}
 _TYPES.update({"uint32": 4, "float32": 4, "int64": 8, "uint64": 8, "float64": 8, "complex64": 8})
 _MAX_NS = 10**16  # 115 days: no clock of ours runs so long
+_MOST_WARMUP = 10_000_000
 _CLOCK_SLACK_NS = 1_000_000_000
 _MAX_LINE_BYTES = 32 << 20  # a million runs are a line of 20 MB
 _MAX_NOISE_BYTES = 1 << 18  # a greeting is passed over, a flood is not
 
 
+PHASES = ("first", "warmup", "samples")
+
+
 @dataclass
 class Listener:
-    """Takes the agent's stdout as it comes; knows where it is, for progress and for crashes."""
+    """Takes the agent's stdout as it comes; knows where it is, for progress and for crashes.
+
+    `most` is how many times of each phase are taken; `times` are nanoseconds, as they were sent.
+    """
 
     on_progress: Callable[[str, int, int], None] = lambda phase, done, total: None
     stage: str = "start"
     runtime: str = ""
     lines: dict[str, dict[str, Any]] = field(default_factory=dict)
+    most: Mapping[str, int] = field(default_factory=dict)
+    times: dict[str, array[int]] = field(default_factory=dict)
+    spoiled: str = ""  # a time that is none
     noise: bytes = b""  # the beginning of what was passed over
     _rest: bytearray = field(default_factory=bytearray)
     _noise_bytes: int = 0
@@ -80,8 +91,33 @@ class Listener:
             done, total = message.get("done"), message.get("total")
             if isinstance(done, int) and isinstance(total, int):
                 self.on_progress(clean_text(str(message.get("phase")), 40), done, total)
+        elif event == "times":
+            self._add(message.get("phase"), message.get("ns"))
         else:
             self.lines.setdefault(event, message)
+
+    def _add(self, phase: Any, times: Any) -> None:
+        """Takes a block of run times."""
+        if not isinstance(phase, str) or phase not in self.most or not isinstance(times, list):
+            self.spoiled = self.spoiled or _short(times)
+            return
+        wrong = next((value for value in times if not _whole(value, 1, _MAX_NS)), None)
+        taken = self.times.setdefault(phase, array("q"))
+        if wrong is not None or len(taken) + len(times) > self.most[phase]:
+            self.spoiled = self.spoiled or (_short(wrong) if wrong else "more runs than asked for")
+            return
+        taken.extend(times)
+        self.on_progress(phase, len(taken), self.most[phase])
+
+    def answer(self) -> dict[str, Any]:
+        """The `result` line with the times that came before it."""
+        first, warmup, samples = (list(self.times.get(p, ())) for p in PHASES)
+        return {
+            **self.lines["result"],
+            "first_ns": first[0] if first else None,
+            "warmup_ns": warmup,
+            "samples_ns": self.spoiled or samples,
+        }
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,71 +142,88 @@ class Answer:
     warmup_ns: tuple[int, ...]
     samples_ns: tuple[int, ...]
     peak_rss_bytes: int | None
+    base_rss_bytes: int | None
     conditions: dict[str, Any]
     facts: dict[str, Any]
     outputs: OutputFile | None
 
 
-def checked(
-    message: dict[str, Any],
-    *,
-    device: str,
-    model_sha256: str,
-    accelerator: str,
-    runs: int,
-    warmup: int,
-    samples: int,
-    elapsed_ns: int,
-) -> Answer:
+@dataclass(frozen=True, kw_only=True)
+class Asked:
+    """What an answer is held against. `warmup` None: as many as it took; see RunRequest."""
+
+    device: str
+    model_sha256: str
+    accelerator: str
+    runs: int
+    time_s: float
+    max_runs: int
+    warmup: int | None
+    samples: int
+
+    @property
+    def most(self) -> dict[str, int]:
+        """How many times of each phase can come."""
+        if not self.runs:
+            return dict.fromkeys(PHASES, 0)
+        warmup = _MOST_WARMUP if self.warmup is None else self.warmup
+        samples = max(self.runs, self.max_runs) if self.time_s else self.runs
+        return {"first": 1, "warmup": warmup, "samples": samples}
+
+
+def checked(message: dict[str, Any], asked: Asked, *, elapsed_ns: int) -> Answer:
     """The result as it was asked for. Raises DeviceError naming the first field that is not.
 
     `elapsed_ns` is the host's own time around the run: no sum of samples may exceed it.
     """
-    return _Checks(device, message).answer(
-        model_sha256=model_sha256,
-        accelerator=accelerator,
-        runs=runs,
-        warmup=warmup,
-        samples=samples,
-        elapsed_ns=elapsed_ns,
-    )
+    return _Checks(asked, message).answer(elapsed_ns)
 
 
 class _Checks:
-    def __init__(self, device: str, message: dict[str, Any]) -> None:
-        self.device = device
+    def __init__(self, asked: Asked, message: dict[str, Any]) -> None:
+        self.asked = asked
+        self.device = asked.device
         self.message = message
 
-    def answer(
-        self,
-        *,
-        model_sha256: str,
-        accelerator: str,
-        runs: int,
-        warmup: int,
-        samples: int,
-        elapsed_ns: int,
-    ) -> Answer:
-        self._equal("model_sha256", model_sha256)
-        self._equal("accelerator", accelerator)
-        times = self._times("samples_ns", runs), self._times("warmup_ns", warmup)
-        first = self._time("first_ns") if runs else None
-        if sum(times[0]) + sum(times[1]) + (first or 0) > elapsed_ns + _CLOCK_SLACK_NS:
+    def answer(self, elapsed_ns: int) -> Answer:
+        asked = self.asked
+        self._equal("model_sha256", asked.model_sha256)
+        self._equal("accelerator", asked.accelerator)
+        first = self._time("first_ns") if asked.runs else None
+        warmup, samples = self._warmup(), self._samples()
+        counts = {"first": int(first is not None), "warmup": len(warmup), "samples": len(samples)}
+        if self.message.get("counts") != counts:
+            self._refuse("counts", _short(self.message.get("counts")))
+        if sum(samples) + sum(warmup) + (first or 0) > elapsed_ns + _CLOCK_SLACK_NS:
             self._refuse("samples_ns", "more time than passed here: its clock is wrong")
         return Answer(
             runtime=self._text("runtime") or self._refuse("runtime", "nothing"),
             runtime_version=self._text("runtime_version"),
-            accelerator=accelerator,
-            model_sha256=model_sha256,
+            accelerator=asked.accelerator,
+            model_sha256=asked.model_sha256,
             init_ns=self._time("init_ns"),
             first_ns=first,
-            warmup_ns=times[1],
-            samples_ns=times[0],
+            warmup_ns=warmup,
+            samples_ns=samples,
             peak_rss_bytes=self._size("peak_rss_bytes"),
+            base_rss_bytes=self._size("base_rss_bytes"),
             conditions=self._table("conditions"),
             facts=self._table("facts"),
-            outputs=self._outputs(samples),
+            outputs=self._outputs(asked.samples),
         )
+
+    def _warmup(self) -> tuple[int, ...]:
+        wanted = self.asked.warmup if self.asked.runs else 0
+        return self._times("warmup_ns", wanted or 0, _MOST_WARMUP if wanted is None else wanted)
+
+    def _samples(self) -> tuple[int, ...]:
+        """As many as were asked for; by time, unless the most allowed were made before."""
+        asked = self.asked
+        times = self._times("samples_ns", asked.runs, asked.most["samples"])
+        full = len(times) == asked.most["samples"]
+        if not full and sum(times) < asked.time_s * 1e9:
+            self._refuse("samples_ns", f"short of {asked.time_s:g} s of runs")
+        return times
 
     def _refuse(self, key: str, found: str) -> NoReturn:
         raise DeviceError(
@@ -188,13 +241,16 @@ class _Checks:
             self._refuse(key, _short(value))
         return int(value)  # type: ignore[arg-type] # _whole has seen it
 
-    def _times(self, key: str, count: int) -> tuple[int, ...]:
+    def _times(self, key: str, least: int, most: int) -> tuple[int, ...]:
         values = self.message.get(key)
-        if not isinstance(values, list) or len(values) != count:
-            self._refuse(key, f"not {count} numbers")
+        if not isinstance(values, list):
+            self._refuse(key, f"made of {_short(values)}")
         for value in values:
             if not _whole(value, 1, _MAX_NS):
                 self._refuse(key, f"made of {_short(value)}")
+        if not least <= len(values) <= most:
+            many = str(least) if least == most else f"{least} to {most}"
+            self._refuse(key, f"{len(values)} numbers and not {many}")
         return tuple(values)
 
     def _text(self, key: str) -> str | None:

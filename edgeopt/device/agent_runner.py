@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from edgeopt.device.agent_answer import SCHEMA, Answer, Listener, checked, plain
+from edgeopt.device.agent_answer import PHASES, SCHEMA, Answer, Asked, Listener, checked, plain
 from edgeopt.device.agent_bundle import SUFFIX, agent_sha256, write_agent
 from edgeopt.device.agent_errors import crash, explained
 from edgeopt.device.conditions import changed_conditions
@@ -22,7 +22,7 @@ from edgeopt.device.printable import clean_text
 from edgeopt.device.run import RunRequest, RunResult
 from edgeopt.device.sample_files import read_outputs, write_inputs
 from edgeopt.device.transport import Completed
-from edgeopt.errors import DeviceError, InputError
+from edgeopt.errors import DeviceError, EdgeoptError, InputError
 from edgeopt.progress import Progress
 
 __all__ = ["discard", "probe", "python_command", "run"]
@@ -104,7 +104,7 @@ def _validate(request: RunRequest) -> None:
             f"The Python runtimes cannot use {request.accelerator!r} as accelerator.",
             "Use the benchmark_model runtime for a GPU.",
         )
-    if min(request.runs, request.warmup) < 0 or not 1 <= request.threads <= 1024:
+    if min(request.runs, request.warmup or 0) < 0 or not 1 <= request.threads <= 1024:
         raise InputError("runs and warmup count from 0, threads from 1.", "Correct them.")
     if not 0 < request.timeout_s <= _LONGEST_S:
         raise InputError("The timeout must be above 0 s and at most a week.", "Correct it.")
@@ -154,6 +154,8 @@ def _message(
         "threads": request.threads,
         "warmup": request.warmup,
         "runs": request.runs,
+        "time_s": request.time_s,
+        "max_runs": max(request.runs, request.max_runs),
         "inputs": placed.inputs,
         "outputs": outputs,
         "runtimes": list(chip.choice.runtimes if chip else _runtimes(request, wanted)),
@@ -178,30 +180,57 @@ def _execute(
     progress: Progress,
     chip: EdgeTpuRun | None,
 ) -> tuple[Answer, str]:
-    listener = Listener()
-    progress.stage(f"Run on {_name(device)}", request.runs or len(request.inputs), "runs")
+    asked = Asked(
+        device=_name(device),
+        model_sha256=request.sha256,
+        accelerator=request.accelerator,
+        runs=request.runs,
+        time_s=request.time_s,
+        max_runs=request.max_runs,
+        warmup=request.warmup,
+        samples=len(request.inputs) if message["outputs"] else 0,
+    )
+    listener = Listener(most=asked.most)
+    total = None if request.time_s else request.runs or len(request.inputs)
+    progress.stage(f"Run on {_name(device)}", total, "runs")
 
-    def on_progress(phase: str, done: int, total: int) -> None:
+    def on_progress(phase: str, done: int, _: int) -> None:
         if phase in ("samples", "outputs"):
             progress.advance(done, total)
 
     listener.on_progress = on_progress
     start = time.monotonic_ns()
-    done = _start(device, agent, message, request.timeout_s, listener)
-    elapsed_ns = time.monotonic_ns() - start
-    if "result" not in listener.lines or done.exit_code != 0:
-        raise _failure(device, done, listener, chip)
-    answer = checked(
-        listener.lines["result"],
-        device=_name(device),
-        model_sha256=request.sha256,
-        accelerator=request.accelerator,
-        runs=request.runs,
-        warmup=request.warmup,
-        samples=len(request.inputs) if message["outputs"] else 0,
-        elapsed_ns=elapsed_ns,
-    )
+    try:
+        done = _start(device, agent, message, request.timeout_s, listener)
+        if "result" not in listener.lines or done.exit_code != 0:
+            raise _failure(device, done, listener, chip)
+    except EdgeoptError as error:
+        error.reached = _cut_off(device, request, listener, error)
+        raise
+    answer = checked(listener.answer(), asked, elapsed_ns=time.monotonic_ns() - start)
     return answer, clean_text(done.stderr[-16_000:].decode(errors="replace"), 16_000)
+
+
+def _cut_off(
+    device: Device, request: RunRequest, listener: Listener, error: EdgeoptError
+) -> RunResult | None:
+    """What had arrived of a run that did not end; None where no time had."""
+    first, warmup, samples = (tuple(listener.times.get(phase, ())) for phase in PHASES)
+    if not samples or listener.spoiled:
+        return None
+    return RunResult(
+        runtime=listener.runtime,
+        runtime_version=None,
+        accelerator=request.accelerator,
+        model_sha256=request.sha256,
+        warmup_ns=warmup,
+        samples_ns=samples,
+        first_ns=first[0] if first else None,
+        init_ns=None,
+        peak_rss_bytes=None,
+        outputs=None,
+        invalid_reasons=(f"the process did not end well: {error.message}",),
+    )
 
 
 def _start(
@@ -231,7 +260,7 @@ def _start(
 
 def _failure(
     device: Device, done: Completed, listener: Listener, chip: EdgeTpuRun | None
-) -> Exception:
+) -> EdgeoptError:
     if "error" in listener.lines:
         return explained(listener.lines["error"], device, _python(device), chip)
     return crash(
@@ -267,6 +296,7 @@ def _result(
         first_ns=answer.first_ns,
         init_ns=answer.init_ns,
         peak_rss_bytes=answer.peak_rss_bytes,
+        base_rss_bytes=answer.base_rss_bytes,
         outputs=outputs,
         facts={**answer.facts, **device.facts(), **own},
         conditions=answer.conditions,

@@ -33,6 +33,7 @@ _BACKENDS = ("cl", "gl")
 _LOG_CHARS = 200_000
 # Flags a program may not know without the result changing its meaning.
 _HARMLESS = {"report_peak_memory_footprint", "max_secs", "min_secs", "warmup_min_secs"}
+_WARMUP_S = 0.5  # its own default, where no number was asked for: it has no rule for settled
 _LOCK_WAIT_S = 120.0
 _BUSY = 75  # EX_TEMPFAIL of sysexits.h
 # One measurement at a time, by the lock file that the agent takes too: $1 it, $2 seconds to wait.
@@ -78,7 +79,8 @@ def run(device: Device, request: RunRequest, progress: Progress) -> RunResult:
         )
         before, sha256 = read_conditions(device.transport, model.path)
         _check_model(device, request, sha256)
-        progress.stage(f"Timing {request.runs} runs with benchmark_model")
+        many = "runs" if request.time_s else f"{request.runs} runs"
+        progress.stage(f"Timing {many} with benchmark_model")
         done = _execute(device, request, [binary.path, f"--graph={model.path}", *words])
         after, _ = read_conditions(device.transport, model.path)
     log = clean_text((done.stdout + done.stderr).decode(errors="replace"), _LOG_CHARS)
@@ -163,16 +165,19 @@ def flags(request: RunRequest) -> list[str]:
             f"benchmark_model runs on the CPU or the GPU, not on {request.accelerator!r}.",
             "Choose a target with another runtime.",
         )
-    if request.runs < 1 or request.warmup < 0 or request.threads < 1 or request.timeout_s <= 0:
+    warmup = request.warmup
+    counts = request.runs < 1 or (warmup is not None and warmup < 0) or request.threads < 1
+    if counts or request.timeout_s <= 0:
         raise InputError(
             "runs and threads count from 1, warmup from 0, the timeout is above 0.", "Correct them."
         )
     words = [
         f"--num_runs={request.runs}",
-        "--min_secs=0.001",  # else at least one second, whatever number of runs was asked for
+        # Its default is at least one second, whatever number of runs was asked for.
+        f"--min_secs={max(request.time_s, 0.001):g}",
         f"--max_secs={2 * request.timeout_s:g}",  # our own deadline ends it: never fewer runs
-        f"--warmup_runs={request.warmup}",
-        "--warmup_min_secs=0",
+        f"--warmup_runs={1 if warmup is None else warmup}",
+        f"--warmup_min_secs={_WARMUP_S if warmup is None else 0:g}",
         f"--num_threads={request.threads}",
         "--report_peak_memory_footprint=true",
     ]

@@ -20,19 +20,25 @@ __all__ = ["RunRequest", "RunResult"]
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
-    """One model, some inputs, so many timed runs.
+    """One process on the device: one model, some inputs, so many timed runs.
 
     `inputs` are the parity samples: per sample one array per model input, in the model's own
     input order, already quantized to the input type. Timing cycles over them; when empty the agent
     makes seeded random inputs. `accelerator` is "cpu", "gpu" or "edgetpu": what was asked for, so
     anything else that ran is a failure and not a result.
+
+    With `time_s` 0 there are exactly `runs` timed runs; else at least `runs`, and until that many
+    seconds were spent in them, but never above `max_runs`. `warmup` None: until the times have
+    settled.
     """
 
     model: Path
     sha256: str
     accelerator: str = "cpu"
     runs: int = 50
-    warmup: int = 5
+    time_s: float = 0.0
+    max_runs: int = 10_000_000
+    warmup: int | None = 5
     threads: int = 1
     inputs: tuple[tuple[Array, ...], ...] = ()
     want_outputs: bool = True
@@ -65,6 +71,7 @@ class RunResult:
     facts: Mapping[str, Any] = field(default_factory=dict)  # cpu, os, arch, memory ...
     conditions: Mapping[str, Any] = field(default_factory=dict)  # before/after readings
     invalid_reasons: tuple[str, ...] = ()
+    base_rss_bytes: int | None = None  # of that peak, what the runtime needs without a model
     notes: tuple[str, ...] = ()  # what the reader should know; the figures stay valid
     sent_bytes: int = 0  # model bytes that crossed the link for this run
     transfer: Transfer | None = None  # how they did; None when the model was there already

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from edgeopt.device.agent_answer import Listener, checked, plain
+from edgeopt.device.agent_answer import Asked, Listener, checked, plain
 from edgeopt.device.conditions import changed_conditions
 from edgeopt.device.edgetpu_errors import why_closed
 from edgeopt.device.edgetpu_state import parse_state
@@ -22,6 +23,7 @@ def good_answer(**changes: Any) -> dict[str, Any]:
         "accelerator": "cpu",
         "model_sha256": "a" * 64,
         "init_ns": 5,
+        "counts": {"first": 1, "warmup": 1, "samples": 2},
         "first_ns": 5,
         "warmup_ns": [5],
         "samples_ns": [5, 6],
@@ -42,17 +44,31 @@ def outputs_of(dtype: str, shape: list[int], size_bytes: int) -> dict[str, Any]:
     return {"layout": layout, "sha256": "b", "size_bytes": size_bytes}
 
 
+ASKED = Asked(
+    device="board",
+    model_sha256="a" * 64,
+    accelerator="cpu",
+    runs=2,
+    time_s=0.0,
+    max_runs=2,
+    warmup=1,
+    samples=1,
+)
+TIMED = replace(ASKED, time_s=1.0, max_runs=5, warmup=None)
+
+
 def check(answer: dict[str, Any]) -> Any:
-    return checked(
-        answer,
-        device="board",
-        model_sha256="a" * 64,
-        accelerator="cpu",
-        runs=2,
-        warmup=1,
-        samples=1,
-        elapsed_ns=10**9,
-    )
+    return checked(answer, ASKED, elapsed_ns=10**9)
+
+
+def streamed(*blocks: Any, asked: Asked, counts: dict[str, int]) -> Any:
+    """The answer of an agent that sent these blocks of times, each a phase and a list."""
+    listener = Listener(most=asked.most)
+    lines = [{"event": "times", "phase": phase, "ns": times} for phase, times in blocks]
+    result = {"event": "result", **good_answer(counts=counts)}
+    for line in [*lines, result]:
+        listener.feed(json.dumps(line).encode() + b"\n")
+    return checked(listener.answer(), asked, elapsed_ns=10**10)
 
 
 def test_a_good_answer_passes() -> None:
@@ -75,6 +91,9 @@ def test_a_good_answer_passes() -> None:
         {"samples_ns": "55"},
         {"first_ns": None},
         {"init_ns": "5"},
+        {"counts": {"first": 1, "warmup": 1, "samples": 3}},
+        {"counts": None},
+        {"base_rss_bytes": 1.5},
         {"runtime": None},
         {"runtime": ["x"]},
         {"peak_rss_bytes": -1},
@@ -101,6 +120,43 @@ def test_a_good_answer_passes() -> None:
 def test_an_implausible_answer_is_refused_whole(changes: dict[str, Any]) -> None:
     with pytest.raises(DeviceError, match="cannot be used"):
         check(good_answer(**changes))
+
+
+def test_times_that_come_in_blocks_are_put_together() -> None:
+    blocks = [("first", [9]), ("warmup", [7]), ("samples", [5]), ("samples", [6])]
+    found = streamed(*blocks, asked=ASKED, counts={"first": 1, "warmup": 1, "samples": 2})
+    assert (found.first_ns, found.warmup_ns, found.samples_ns) == (9, (7,), (5, 6))
+
+
+@pytest.mark.parametrize(
+    ("samples", "accepted"),
+    [
+        ([6 * 10**8] * 2, True),
+        ([4 * 10**8] * 3, True),
+        ([1] * 5, True),  # the most that were allowed, however short
+        ([4 * 10**8] * 2, False),  # neither
+        ([10**9], False),
+        ([4 * 10**8] * 6, False),
+        ([10**9, "5"], False),
+        ([10**9, 0], False),
+    ],
+)
+def test_runs_by_time_end_at_the_time_or_at_the_most_allowed(
+    samples: list[Any], accepted: bool
+) -> None:
+    counts = {"first": 1, "warmup": 3, "samples": len(samples)}
+    blocks = [("first", [9]), ("warmup", [7, 7, 7]), ("samples", samples)]
+    if accepted:
+        assert streamed(*blocks, asked=TIMED, counts=counts).samples_ns == tuple(samples)
+        return
+    with pytest.raises(DeviceError, match="cannot be used"):
+        streamed(*blocks, asked=TIMED, counts=counts)
+
+
+def test_runs_that_nobody_asked_for_are_no_runs() -> None:
+    for phase in ("warmup", "samples", "others", ["samples"]):
+        with pytest.raises(DeviceError, match="cannot be used"):
+            streamed((phase, [5] * 3), asked=ASKED, counts={"first": 1, "warmup": 1, "samples": 2})
 
 
 def test_text_from_a_device_cannot_steer_the_terminal() -> None:
