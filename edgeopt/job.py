@@ -50,6 +50,7 @@ class Job:
     effort: Effort = field(default_factory=Effort)
     threads: int = 1
     timeout_s: float = 600.0
+    wait_s: float = 600.0  # for a device that another has
     parity_samples: int = 8
     tolerance: float | None = None
     max_accuracy_drop: float | None = None
@@ -83,6 +84,8 @@ class Job:
                 "--on-device measures accuracy on the device: it needs data, and a run there.",
                 "Give --eval-data DATA and leave out --no-run, or leave out --on-device.",
             )
+        if not self.wait_s >= 0:
+            raise InputError(f"--wait cannot be negative ({self.wait_s:g}).")
         if not self.timeout_s > 0:
             raise InputError(f"--timeout must be more than 0 seconds, not {self.timeout_s:g}.")
         if self.tolerance is not None and not self.tolerance >= 0:

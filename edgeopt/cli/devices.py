@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from edgeopt.cli import options, output
+from edgeopt.cli import leases, options, output
 from edgeopt.errors import DeviceError
 
 __all__ = ["devices"]
@@ -14,11 +14,15 @@ __all__ = ["devices"]
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
 def devices() -> None:
-    """List, examine, clean and trust devices.
+    """List, examine, clean, reserve and trust devices.
 
     Devices are named in devices.toml (working folder, then the user's configuration folder), or
     written as ssh://user@host[:port], adb://SERIAL or local.
     """
+
+
+for _command in (leases.leases, leases.reserve, leases.release):
+    devices.add_command(_command)
 
 
 def _folders() -> tuple[Path, ...]:
@@ -56,10 +60,10 @@ def list_(as_json: bool) -> None:
 @options.as_json
 def show(device: str, as_json: bool) -> None:
     """Connect to DEVICE and show what it is."""
-    from edgeopt.device import connect, resolve
+    from edgeopt.device import reached, resolve
 
     spec = resolve(device, folders=_folders())
-    with connect(spec) as connected:
+    with reached(spec) as connected:
         facts = dict(connected.facts())
     if as_json:
         output.emit(
@@ -77,11 +81,11 @@ def show(device: str, as_json: bool) -> None:
 @options.as_json
 def doctor(device: str, as_json: bool) -> None:
     """Check that DEVICE can be reached, written to and can run models (exit 5 when not)."""
-    from edgeopt.device import connect, resolve
+    from edgeopt.device import reached, resolve
     from edgeopt.device.doctor import doctor as examine
 
     spec = resolve(device, folders=_folders())
-    with connect(spec) as connected:
+    with reached(spec) as connected:
         checks = examine(connected)
     failed = [c for c in checks if not c.ok]
     rows = [c.to_json() for c in checks]
@@ -104,11 +108,11 @@ def doctor(device: str, as_json: bool) -> None:
 def clean(device: str, as_json: bool) -> None:
     """Remove everything that edgeopt left on DEVICE."""
     from edgeopt.device import clean as empty
-    from edgeopt.device import connect, resolve
+    from edgeopt.device import held, resolve
     from edgeopt.report.units import bytes_text
 
     spec = resolve(device, folders=_folders())
-    with connect(spec) as connected:
+    with held(spec, purpose="devices clean", wait_s=0) as connected:
         freed = empty(connected)
     if as_json:
         output.emit("devices", {"name": spec.name, "freed_bytes": freed})

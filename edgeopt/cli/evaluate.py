@@ -38,6 +38,7 @@ __all__ = ["evaluate"]
 @options.device
 @options.device_python
 @options.timeout
+@options.wait
 @options.keep
 @options.as_json
 def evaluate(

@@ -13,7 +13,7 @@ from edgeopt.cli.options_base import option, stack
 if TYPE_CHECKING:
     from edgeopt.effort import Effort
 
-__all__ = ["device_python", "effort_request", "measuring", "timeout"]
+__all__ = ["device_python", "effort_request", "measuring", "timeout", "wait"]
 
 
 Callback = Callable[[click.Context, click.Parameter, Any], Any]
@@ -138,6 +138,16 @@ _times = stack(
         help="Of the order in which processes are started.",
     ),
 )
+wait = option(
+    "--wait",
+    "wait_s",
+    env="WAIT",
+    type=click.FloatRange(0),
+    default=600.0,
+    show_default=True,
+    metavar="SECONDS",
+    help="How long to wait for a device that another has; 0: fail at once (exit 5).",
+)
 measuring = stack(
     _counts,
     _times,
@@ -151,6 +161,7 @@ measuring = stack(
         help="CPU threads.",
     ),
     timeout,
+    wait,
     option(
         "--tolerance",
         type=click.FloatRange(min=0),

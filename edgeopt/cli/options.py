@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgeopt.cli.compiler_options import compiler, compiler_place, compiler_request
-from edgeopt.cli.measuring_options import device_python, effort_request, measuring, timeout
+from edgeopt.cli.measuring_options import device_python, effort_request, measuring, timeout, wait
 from edgeopt.cli.options_base import option, stack
 from edgeopt.cli.quality_options import quality, quality_request, training, training_request
 
@@ -20,7 +20,8 @@ if TYPE_CHECKING:
 __all__ = [
     "as_json", "calibration", "compiler", "compiler_place", "conversion", "device",
     "device_python", "evaluation", "job", "judging", "keep", "measuring", "model", "output",
-    "preprocess", "preprocessing", "quality", "report", "target", "timeout", "training", "whole",
+    "preprocess", "preprocessing", "quality", "report", "target", "timeout", "training", "wait",
+    "whole",
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from edgeopt.device.device import Device, connect
+from edgeopt.device.holding import held, reached
 from edgeopt.device.inventory import DeviceSpec, list_devices, resolve
 from edgeopt.device.runner import clean, host_outputs, run
 from edgeopt.device.workspace import Placed, Workspace
@@ -14,8 +15,10 @@ __all__ = [
     "Workspace",
     "clean",
     "connect",
+    "held",
     "host_outputs",
     "list_devices",
+    "reached",
     "resolve",
     "run",
 ]

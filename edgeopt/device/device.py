@@ -10,6 +10,7 @@ from typing import Any
 from edgeopt import paths, registry
 from edgeopt.device.facts import read_facts
 from edgeopt.device.inventory import DeviceSpec
+from edgeopt.device.lease import Held
 from edgeopt.device.transport import Transport
 from edgeopt.device.workspace import Workspace
 from edgeopt.errors import DeviceError
@@ -27,6 +28,8 @@ class Device:
     spec: DeviceSpec
     transport: Transport
     workspace: Workspace
+    lease: dict[str, Any] | None = None  # set while this process has the device alone
+    held: Held | None = None
     _facts: dict[str, Any] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:
@@ -37,6 +40,11 @@ class Device:
         if not self._facts:
             self._facts = read_facts(self.transport)
         return dict(self._facts)
+
+    def lease_reasons(self) -> tuple[str, ...]:
+        """Why others may have measured here at the same time; empty when nobody could."""
+        lost = self.held.lost if self.held else ""
+        return (f"the lease on the device was lost: {lost}",) if lost else ()
 
     def close(self) -> None:
         """Idempotent. Removes leftovers first, as far as the connection still lets it."""

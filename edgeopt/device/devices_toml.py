@@ -33,9 +33,24 @@ _KEYS = (
     "cache_mb",
     "edgetpu_device",
     "edgetpu_performance",
+    "labgrid",
+    "labgrid_coordinator",
+    "lease_dir",
+)
+_TEXTS = (
+    "python",
+    "workdir",
+    "runtime",
+    "target",
+    "edgetpu_device",
+    "edgetpu_performance",
+    "labgrid",
+    "labgrid_coordinator",
+    "lease_dir",
 )
 _SECRETS = ("password", "passwd", "pass", "passphrase", "secret", "token")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_PLACE = re.compile(r"[A-Za-z0-9_][^\s/*]*")  # no option of labgrid-client, no pattern
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -84,14 +99,18 @@ class _Reader:
         return [self._entry(name, table) for name, table in devices.items()]
 
     def _entry(self, name: str, table: Any) -> Entry:
-        if not _NAME.fullmatch(name) or name == "local":
-            raise self._wrong(name, "", "a name of letters, digits, '.', '_', '-'; not local")
+        if not _NAME.fullmatch(name) or name in ("local", "all"):
+            wanted = "a name of letters, digits, '.', '_', '-'; not local or all"
+            raise self._wrong(name, "", wanted)
         if not isinstance(table, dict):
             raise self._wrong(name, "", f"a table: [devices.{name}]")
         for key in table:
             if key not in _KEYS:
                 raise self._unknown(key, name, _KEYS)
+        settings = dict(self._settings(name, table))
         if "url" not in table:
+            if "labgrid" in table:
+                return Entry(name=name, url="", settings=settings)
             raise self._wrong("url", name, 'an address: url = "ssh://user@host"')
         url = self._text(table["url"], "url", name)
         if url != "local" and "://" not in url:
@@ -100,13 +119,18 @@ class _Reader:
             parse(url)
         except InputError as error:
             raise InputError(f"{self._at('url', name)}: {error.message}", error.hint) from error
-        return Entry(name=name, url=url, settings=dict(self._settings(name, table)))
+        return Entry(name=name, url=url, settings=settings)
 
     def _settings(self, name: str, table: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-        texts = ("python", "workdir", "runtime", "target", "edgetpu_device", "edgetpu_performance")
-        for key in texts:
+        for key in _TEXTS:
             if key in table:
                 yield key, self._text(table[key], key, name)
+        if not _PLACE.fullmatch(table.get("labgrid", "x")):
+            raise self._wrong("labgrid", name, "the name of a place")
+        if not table.get("labgrid_coordinator", "x")[0].isalnum():
+            raise self._wrong("labgrid_coordinator", name, "HOST or HOST:PORT")
+        if not table.get("lease_dir", "/x").startswith("/"):
+            raise self._wrong("lease_dir", name, "an absolute path on the device")
         for key, field in (("key", "key_file"), ("benchmark_binary", "benchmark_binary")):
             if key in table:
                 yield field, self._file(self._text(table[key], key, name))

@@ -48,11 +48,14 @@ class DeviceSpec:
     runtime: str | None = None
     target: str | None = None
     tags: tuple[str, ...] = ()
+    labgrid: str | None = None  # a place, whose lock is taken and whose address may be used
+    labgrid_coordinator: str | None = None  # HOST[:PORT]; None: labgrid's own default
+    lease_dir: str | None = None  # on the device, for several logins; None: the work folder
     edgetpu_device: str | None = None  # "", "usb", "pci", ":N", "usb:N", "pci:N"
     edgetpu_performance: str | None = None  # "Low", "Medium", "High", "Max"
 
     def __post_init__(self) -> None:
-        if self.kind == "ssh" and not self.host:
+        if self.kind == "ssh" and not self.host and not self.labgrid:
             raise InputError(f"{self.name} has no host.", "Write ssh://user@host[:port].")
         if self.kind == "adb" and not self.serial:
             raise InputError(f"{self.name} has no serial.", "Write adb://SERIAL.")
@@ -70,6 +73,8 @@ class DeviceSpec:
         """How this device is written: `ssh://pi@[::1]:2222`, `adb://SERIAL`, `local`."""
         if self.kind == "local":
             return "local"
+        if self.labgrid and not self.host:
+            return f"labgrid:{self.labgrid}"
         if self.kind != "ssh":
             return f"{self.kind}://{self.serial or self.host}"
         host = f"[{self.host}]" if ":" in (self.host or "") else self.host
@@ -89,6 +94,11 @@ def resolve(
     text = text.strip()
     if text == "local" or "://" in text:
         return _with_defaults(_from_address(text, parse(text)), defaults or {})
+    if "," in text or text == "all":
+        raise InputError(
+            f"{redacted(text)} names several devices, and one is needed here.",
+            "deploy, benchmark, evaluate --on-device and devices take several; name one.",
+        )
     entries = _entries(folders)
     for entry in entries:
         if entry.name == text:
@@ -140,6 +150,8 @@ def _from_address(text: str, address: Address) -> DeviceSpec:
 
 
 def _from_entry(entry: Entry) -> DeviceSpec:
+    if not entry.url:  # labgrid knows the address
+        return DeviceSpec(name=entry.name, kind="ssh", **entry.settings)
     return replace(_from_address(entry.url, parse(entry.url)), name=entry.name, **entry.settings)
 
 

@@ -137,8 +137,8 @@ CLEAN = (
 case $r in /*) ;; *) r=${HOME:-$PWD}/$r;; esac
 cd "$r" 2>/dev/null || exit 0
 for e in * .*; do
-  case $e in $h*|tmp-*|run-*|edgeopt.lock) ;; *) continue;; esac
-  case $e in run-*-uses) ;; *) find "./$e" -type f -exec ls -ln {} +;; esac
+  case $e in $h*|tmp-*|run-*|lease-*|edgeopt.lock) ;; *) continue;; esac
+  case $e in run-*-uses|lease-*) ;; *) find "./$e" -type f -exec ls -ln {} +;; esac
   rm -rf "./$e" || exit 16
 done
 cd / && rmdir "$r" 2>/dev/null

@@ -195,7 +195,7 @@ class Workspace:
         """
         if self._lost:
             return
-        if self._used:
+        if self._root:
             self._release(set())
         if self._over and self._root:
             self._over = False

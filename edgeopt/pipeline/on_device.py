@@ -8,7 +8,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -60,7 +60,7 @@ def record(
     `known` is the model whose order of inputs the data follows. Raises DeviceError when the device
     fails: then nothing is judged. With --no-keep the model is removed, whatever happened.
     """
-    from edgeopt.device import connect
+    from edgeopt.device import held
     from edgeopt.model import read
     from edgeopt.verify.accuracy_runner import Recorder, input_order
 
@@ -73,10 +73,14 @@ def record(
     take, total = input_order(facts, known), data.count(limit)
     fed = (feed(tuple(s[i] for i in take), facts.inputs) for s in data.samples(limit))
     spec, recorder, last = device_spec(session), Recorder(folder), None
-    with session.timed("connect", f"Connecting to {spec.name}"):
-        device = connect(spec)
-    session.progress.stage(f"Measuring accuracy on {spec.name}", total, "samples")
-    with device, _leaving(device, model, keep=job.keep):
+    with ExitStack() as stack:
+        purpose = f"accuracy of {model.path.name}"
+        with session.timed("connect", f"Connecting to {spec.name}"):
+            device = stack.enter_context(
+                held(spec, purpose=purpose, wait_s=job.wait_s, progress=session.progress)
+            )
+        session.progress.stage(f"Measuring accuracy on {spec.name}", total, "samples")
+        stack.enter_context(_leaving(device, model, keep=job.keep))
         for piece in _pieces(fed, facts):
             last = _run(session, device, model, piece)
             for row in last.outputs or ():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -37,16 +38,23 @@ def run(session: Session) -> None:
 
     ResultError when the answers are right but the times must not be believed.
     """
-    from edgeopt.device import connect
+    from edgeopt.device import held
     from edgeopt.model import read
 
     facts = read(session.artifact.path)
     request = _request(session, facts)
     spec = device_spec(session)
     try:
-        with session.timed("connect", f"Connecting to {spec.name}"):
-            device = connect(spec)
-        with device:
+        with ExitStack() as stack:
+            with session.timed("connect", f"Connecting to {spec.name}"):
+                device = stack.enter_context(
+                    held(
+                        spec,
+                        purpose=f"measuring {session.artifact.path.name}",
+                        wait_s=session.job.wait_s,
+                        progress=session.progress,
+                    )
+                )
             with session.timed("run"):
                 result = _run_there(session, device, request)
             _record(session, device, result)
@@ -117,6 +125,7 @@ def _record(session: Session, device: Device, result: RunResult) -> None:
             "accelerator": result.accelerator,
             "threads": session.job.threads,
             "sent_bytes": result.sent_bytes,
+            "lease": device.lease,
             "transfer": result.transfer.to_json() if result.transfer else None,
         },
         measurement=measure(
@@ -127,7 +136,7 @@ def _record(session: Session, device: Device, result: RunResult) -> None:
             peak_rss_bytes=result.peak_rss_bytes,
             summary_ns=result.summary_ns,
             conditions=result.conditions,
-            invalid_reasons=result.invalid_reasons,
+            invalid_reasons=(*result.invalid_reasons, *device.lease_reasons()),
         ),
     )
 

@@ -256,11 +256,11 @@ def _check(spec: Spec, job: Job, store: Store) -> None:
 
 def _device(session: Session) -> dict[str, Any]:
     """The device as it says it is: a measurement of another one is not reused."""
-    from edgeopt.device import connect
+    from edgeopt.device import reached
 
     spec = device_spec(session)
     session.progress.stage(f"Connecting to {spec.name}")
-    with connect(spec) as device:
+    with reached(spec) as device:
         facts = device.facts()
     return {"name": spec.name, "kind": spec.kind, "url": spec.url, "facts": facts}
 
