@@ -32,6 +32,13 @@ def _span(ctx: click.Context, param: click.Parameter, value: str) -> int:
     return seconds
 
 
+def _span_text(seconds: int) -> str:
+    for unit, size in (("d", 86_400), ("h", 3600), ("min", 60)):
+        if seconds >= 2 * size:
+            return f"{seconds / size:.3g} {unit}"
+    return f"{seconds} s"
+
+
 def _folders() -> tuple[Path, ...]:
     from edgeopt.paths import config_dir
 
@@ -42,7 +49,10 @@ def _folders() -> tuple[Path, ...]:
 @click.argument("device", nargs=-1)
 @options.as_json
 def leases(device: tuple[str, ...], as_json: bool) -> None:
-    """Who has what: the lease on each DEVICE, or on every device of devices.toml."""
+    """Who has what: the lease on each DEVICE, or on every device of devices.toml.
+
+    It ends at the time shown unless its owner shows before that it still runs.
+    """
     from edgeopt.device import list_devices, resolve
 
     folders = _folders()
@@ -60,7 +70,7 @@ def leases(device: tuple[str, ...], as_json: bool) -> None:
         table.add_column(name, overflow="fold")
     for row in rows:
         lease = row["lease"] or {}
-        ends = f"in {lease['expires_in_s']} s, or later" if "expires_in_s" in lease else ""
+        ends = f"{_span_text(lease['expires_in_s'])} from now" if "expires_in_s" in lease else ""
         said = row["error"]["message"] if row["error"] else lease.get("purpose", "")
         cells = (row["name"], row["state"], lease.get("owner", ""), said, lease.get("since", ""))
         table.add_row(*(Text(str(cell)) for cell in (*cells, ends)))
@@ -110,8 +120,8 @@ def reserve(device: str, for_s: int, purpose: str, wait_s: float, as_json: bool)
     if as_json:
         output.emit("devices", {"name": spec.name, "lease": lease.to_json()})
     else:
-        text = f"{spec.name}: yours for {for_s} s; edgeopt devices release {spec.name} ends it"
-        output.stdout().print(text, markup=False)
+        ending = f"edgeopt devices release {spec.name} ends it"
+        output.stdout().print(f"{spec.name}: yours for {_span_text(for_s)}; {ending}", markup=False)
 
 
 @click.command("release")

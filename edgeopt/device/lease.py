@@ -23,18 +23,19 @@ from edgeopt.device import lease_scripts as scripts
 from edgeopt.device.leftovers import host_tag, is_dead
 from edgeopt.device.printable import clean_text, tail
 from edgeopt.device.transport import Transport
-from edgeopt.errors import DeviceError
+from edgeopt.errors import DeviceError, InputError
 from edgeopt.progress import Progress
 
 __all__ = ["Board", "Held", "Lease", "me"]
 
-TTL_S = 60  # without a sign of life
+_TTL_S = 60  # without a sign of life; EDGEOPT_LEASE_TTL
 _BEATS = 4  # signs of life in that time
 _STEP_S = 30.0
 _LOOK_S = 1.0
 _TELL_S = 30.0
 _LONGEST_S = 30 * 86_400
 _LOST = 17
+_NO_FOLDER, _TRIES = (11, 14), 4
 _NAME = re.compile(r"lease-[a-z0-9-]{1,80}")  # what a device lists is not trusted: it is removed
 
 
@@ -104,17 +105,16 @@ class Board:
         wait_s: float,
         progress: Progress,
         under: str | None = None,
-        ttl_s: int = TTL_S,
+        ttl_s: int | None = None,
         reserve: bool = False,
     ) -> Lease:
         """Wait until nobody else has the device, then have it.
 
         `under` is a reservation of our own, which is no obstacle. With `reserve` the lease is such
-        a reservation: it outlives this process. Raises DeviceError after `wait_s`, or at once when
-        that is 0: its details name the holder.
+        a reservation: it outlives this process. `ttl_s` None: EDGEOPT_LEASE_TTL, else 60 s. Raises
+        DeviceError after `wait_s`, or at once when that is 0: its details name the holder.
         """
-        if not 1 <= ttl_s <= _LONGEST_S:
-            raise ValueError(f"a lease of {ttl_s} s")
+        ttl_s = _ttl_s() if ttl_s is None else ttl_s
         tag = "reserved" if reserve else host_tag()
         name = f"lease-{tag}-{secrets.token_hex(8)}"
         began, told = time.monotonic(), -_TELL_S
@@ -170,9 +170,11 @@ class Board:
         )
 
     def _listed(self, script: str, *words: str) -> list[Lease]:
-        done = self.transport.run(
-            ["sh", "-c", script, "edgeopt", self.folder, self.mode, *words], timeout_s=_STEP_S
-        )
+        argv = ["sh", "-c", script, "edgeopt", self.folder, self.mode, *words]
+        for _ in range(_TRIES):
+            done = self.transport.run(argv, timeout_s=_STEP_S)
+            if done.exit_code not in _NO_FOLDER:
+                break  # else a session that ended removed the empty folder under our feet
         lines = clean_text(done.stdout.decode(errors="replace"), 200_000).splitlines()
         if done.exit_code or "end" not in lines[-1:]:
             raise self._failed(done.exit_code, done.stdout + done.stderr)
@@ -196,8 +198,8 @@ class Board:
         after = f" after {waited_s:.0f} s of waiting" if waited_s >= 1 else ""
         return DeviceError(
             f"{self.transport.name} is in use{after}: {other}.",
-            f"Wait longer (--wait SECONDS; it ends {other.expires_in_s} s after its owner's last"
-            " sign of life), or end it with edgeopt devices release --force.",
+            f"Wait longer (--wait SECONDS; it ends in {other.expires_in_s} s if its owner died),"
+            " or end it with edgeopt devices release --force.",
             details={"busy": True, "lease": other.to_json()},
         )
 
@@ -239,6 +241,15 @@ class Held:
                 if time.monotonic() - heard > self.lease.ttl_s:
                     self.lost = f"the device was out of reach for over {self.lease.ttl_s} s"
                     return
+
+
+def _ttl_s() -> int:
+    text = os.environ.get("EDGEOPT_LEASE_TTL", "").strip() or str(_TTL_S)
+    if not text.isdecimal() or not 4 <= int(text) <= _LONGEST_S:
+        raise InputError(
+            f"EDGEOPT_LEASE_TTL is {text!r}.", f"Give 4 to {_LONGEST_S} seconds, or unset it."
+        )
+    return int(text)
 
 
 def _parsed(lines: list[str]) -> list[Lease]:

@@ -26,11 +26,12 @@ all() {
   echo end
 }
 """
-# $1 folder, $2 mode of the folder when it has to be made ('' for the work folder, which is there).
+# $1 folder, $2 mode of a folder for several logins ('' for the work folder, which is ours alone and
+# which a session that ended may just have removed because it was empty).
 _ENTER = r"""LC_ALL=C; export LC_ALL; umask 077
 if [ -n "$2" ]; then
-  umask 022; [ -d "$1" ] || mkdir -m "$2" "$1" 2>/dev/null || [ -d "$1" ] || exit 11
-fi; cd "$1" || exit 11
+  umask 022; [ -d "$1" ] || mkdir -m "$2" "$1" 2>/dev/null; cd "$1" || exit 11
+else [ -d "$1" ] || mkdir -p "$1"; cd "$1" && [ -O . ] || exit 11; fi
 """
 LIST = _NOW + _ENTER + "all"
 
