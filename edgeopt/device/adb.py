@@ -14,6 +14,7 @@ from edgeopt.device.adb_frame import Frame, marked_command, new_marker
 from edgeopt.device.adb_server import AdbProgram, explain, find_program, reach
 from edgeopt.device.capture import Capture, deadline_passed
 from edgeopt.device.inventory import DeviceSpec
+from edgeopt.device.leftovers import session_word
 from edgeopt.device.packing import Packing
 from edgeopt.device.printable import tail
 from edgeopt.device.transport import Completed
@@ -58,21 +59,46 @@ class AdbTransport:
         on_stdout: Callable[[bytes], None] | None = None,
     ) -> Completed:
         """Ends at the deadline with the whole process group killed on the device."""
+        return self._run(argv, timeout_s, stdin, on_stdout, beats=False)
+
+    @property
+    def attends(self) -> bool:
+        return self.shell_v2  # before, a command's stdin could only be a file
+
+    def attend(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float,
+        stdin: bytes = b"",
+        on_stdout: Callable[[bytes], None] | None = None,
+    ) -> Completed:
+        return self._run(argv, timeout_s, stdin, on_stdout, beats=True)
+
+    def _run(
+        self,
+        argv: Sequence[str],
+        timeout_s: float,
+        stdin: bytes,
+        on_stdout: Callable[[bytes], None] | None,
+        *,
+        beats: bool,
+    ) -> Completed:
         words, marker = tuple(argv), new_marker()
+        piped = self.shell_v2 and (beats or bool(stdin))
         out = Capture(self.name, on_stdout)
         frame = Frame(marker, out.feed)
-        with self._spilled(words, marker, stdin) as line:
-            flags = ["-T" if self.shell_v2 else "-x"]
-            if not (stdin and self.shell_v2):
-                flags.append("-n")
+        with self._spilled(words, marker, stdin, piped=piped) as line:
+            flags = ["-T" if self.shell_v2 else "-x", *([] if piped else ["-n"])]
             try:
                 done = self._adb.to_device(
                     "shell",
                     *flags,
                     line,
                     timeout_s=timeout_s,
-                    stdin=stdin if self.shell_v2 else b"",
+                    stdin=stdin if piped else b"",
                     on_stdout=frame.feed,
+                    beats=beats and piped,
                 )
             except BaseException as error:
                 self._kill(frame.pid)
@@ -139,16 +165,19 @@ class AdbTransport:
         """The adb server keeps the link, as its other users expect; we hold nothing open."""
 
     @contextlib.contextmanager
-    def _spilled(self, words: tuple[str, ...], marker: str, stdin: bytes) -> Iterator[str]:
+    def _spilled(
+        self, words: tuple[str, ...], marker: str, stdin: bytes, *, piped: bool
+    ) -> Iterator[str]:
         """The command line; what does not fit an adb command goes by file, removed at its start."""
         files: list[str] = []
         try:
-            source: str | None = None if stdin and self.shell_v2 else "/dev/null"
+            source: str | None = None if piped else "/dev/null"
             first = ""
             if stdin and not self.shell_v2:
                 source = self._spill(stdin, f"{marker}.in", files)
                 first = f"exec 9<{source};rm -f {source};exec <&9;"
-            line = first + marked_command(words, marker, None if first else source)
+            line = marked_command(words, marker, None if first else source)
+            line = f": {session_word()};{first}{line}"
             if len(os.fsencode(line)) > _LINE_BYTES[self.shell_v2]:
                 script = self._spill(os.fsencode(f'rm -f "$0";{line}\n'), f"{marker}.sh", files)
                 line = f"sh {script}"

@@ -112,8 +112,11 @@ class AdbProgram:
         timeout_s: float = _CALL_S,
         stdin: bytes = b"",
         on_stdout: Callable[[bytes], None] | None = None,
+        beats: bool = False,
     ) -> Completed:
-        return self._host.run(
+        """adb for the device. With `beats` its stdin stays open: see Attends."""
+        start = self._host.attend if beats else self._host.run
+        return start(
             [self.path, "-s", self.serial, *words],
             timeout_s=timeout_s,
             stdin=stdin,

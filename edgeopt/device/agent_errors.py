@@ -25,8 +25,12 @@ _SIGNALS = {
         "killed from outside, usually for want of memory (OOM)",
         "Free memory there (dmesg names who was killed), or use a smaller model.",
     ),
+    138: (
+        "it had heard nothing from this machine for so long that it gave up",
+        "Did this machine sleep, or was edgeopt stopped (Ctrl-Z)? Run it again.",
+    ),
     139: (
-        "SIGSEGV: a crash in native code",
+        "segmentation fault (SIGSEGV): a crash in native code",
         "The model may be damaged or too new for that runtime: inspect it, or upgrade the runtime.",
     ),
     142: ("SIGALRM: still running past its deadline", "Raise the timeout or lower --runs."),

@@ -21,7 +21,7 @@ from edgeopt.device.packing import Transfer
 from edgeopt.device.printable import clean_text
 from edgeopt.device.run import RunRequest, RunResult
 from edgeopt.device.sample_files import read_outputs, write_inputs
-from edgeopt.device.transport import Completed
+from edgeopt.device.transport import SILENCE_S, Completed, attending
 from edgeopt.errors import DeviceError, EdgeoptError, InputError
 from edgeopt.progress import Progress
 
@@ -237,10 +237,12 @@ def _start(
     device: Device, agent: str, message: dict[str, Any], timeout_s: float, listener: Listener
 ) -> Completed:
     try:
-        done = device.transport.run(
+        done = (attend or device.transport.run)(
             [*python_command(device), "-B", agent],  # -B: no __pycache__ stays behind
             timeout_s=timeout_s,
-            stdin=json.dumps(message).encode(),
+            stdin=json.dumps(message).encode() + b"\n",
+    attend = attending(device.transport)
+    message = {**message, "silence_s": SILENCE_S if attend else None}
             on_stdout=listener.feed,
         )
     except DeviceError as error:

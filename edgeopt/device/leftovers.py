@@ -2,6 +2,7 @@
 
 A push that was killed leaves its temporary file on the device. The same machine, coming back, can
 tell that the process is gone and sweep at once; other machines' leftovers wait for their age.
+Commands carry it too, as a word: what still runs for a process that is gone is found and ended.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import uuid
 from functools import cache
 from pathlib import Path
 
-__all__ = ["host_tag", "is_dead"]
+__all__ = ["host_tag", "is_dead", "session_word"]
 
 
 @cache
@@ -30,6 +31,14 @@ def _host() -> str:
 def host_tag() -> str:
     """`<host>-<pid>`, the beginning of every temporary name of this process."""
     return f"{_host()}-{os.getpid()}"
+
+
+def session_word(*, all_processes: bool = False) -> str:
+    """`edgeopt-<host>-<pid>-`, among the words of every command that this process starts.
+
+    The beginning of it that all processes of this machine share, when asked for.
+    """
+    return f"edgeopt-{_host()}-" if all_processes else f"edgeopt-{host_tag()}-"
 
 
 def is_dead(tag: str) -> bool:

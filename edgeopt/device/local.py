@@ -15,7 +15,7 @@ from pathlib import Path
 from edgeopt import stop
 from edgeopt.device.capture import Capture, deadline_passed
 from edgeopt.device.inventory import DeviceSpec
-from edgeopt.device.transport import Completed
+from edgeopt.device.transport import BEAT_S, Completed
 from edgeopt.errors import DeviceError
 
 __all__ = ["LocalTransport", "connect"]
@@ -31,6 +31,7 @@ def connect(spec: DeviceSpec, timeout_s: float) -> LocalTransport:
 
 class LocalTransport:
     kind = "local"
+    attends = True
     name = "local"
 
     def run(
@@ -42,6 +43,25 @@ class LocalTransport:
         on_stdout: Callable[[bytes], None] | None = None,
     ) -> Completed:
         """Run in a process group of its own, killed as a whole at the deadline and on Ctrl-C."""
+        return self._run(argv, timeout_s, _Input(stdin), on_stdout)
+
+    def attend(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float,
+        stdin: bytes = b"",
+        on_stdout: Callable[[bytes], None] | None = None,
+    ) -> Completed:
+        return self._run(argv, timeout_s, _Input(stdin, beats=True), on_stdout)
+
+    def _run(
+        self,
+        argv: Sequence[str],
+        timeout_s: float,
+        stdin: _Input,
+        on_stdout: Callable[[bytes], None] | None,
+    ) -> Completed:
         words = tuple(argv)
         try:
             process = subprocess.Popen(
@@ -101,6 +121,23 @@ class LocalTransport:
         """Nothing is held open."""
 
 
+class _Input:
+    """What a command is still to read; with `beats` it does not end, and grows every BEAT_S."""
+
+    def __init__(self, content: bytes, *, beats: bool = False) -> None:
+        self.rest = memoryview(content)
+        self.beats = beats
+        self._next = time.monotonic() + BEAT_S
+
+    def due(self, now: float) -> bool:
+        """True when a beat has just been added."""
+        if not self.beats or now < self._next:
+            return False
+        self._next = now + BEAT_S
+        self.rest = memoryview(bytes(self.rest) + b"\n")
+        return True
+
+
 @contextlib.contextmanager
 def _private(target: Path) -> Iterator[int]:
     """A new file that only we can read; an existing one is replaced, a link not followed."""
@@ -125,11 +162,10 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _pump(
-    process: subprocess.Popen[bytes], stdin: bytes, out: Capture, err: Capture, deadline: float
+    process: subprocess.Popen[bytes], stdin: _Input, out: Capture, err: Capture, deadline: float
 ) -> bool:
     """Feed and drain all three pipes at once until the process ends; False at the deadline."""
     assert process.stdin and process.stdout and process.stderr
-    rest = memoryview(stdin)
     with selectors.DefaultSelector() as ready:
         ready.register(process.stdout, selectors.EVENT_READ, out)
         ready.register(process.stderr, selectors.EVENT_READ, err)
@@ -145,9 +181,11 @@ def _pump(
                 return True
             if now > deadline:
                 return ended_at is not None
+            if stdin.due(now) and not process.stdin.closed:
+                _listen(process, ready)
             for key, _ in ready.select(min(0.1, max(0.0, deadline - now))):
                 if key.data is None:
-                    rest = _feed(process, ready, rest)
+                    _feed(process, ready, stdin)
                 elif chunk := os.read(key.fd, _BLOCK):
                     key.data.feed(chunk)
                 else:
@@ -155,21 +193,28 @@ def _pump(
     return _wait(process, deadline)
 
 
-def _feed(
-    process: subprocess.Popen[bytes], ready: selectors.BaseSelector, rest: memoryview
-) -> memoryview:
-    """Write what fits; close at the end, or when the process wants no more."""
+def _listen(process: subprocess.Popen[bytes], ready: selectors.BaseSelector) -> None:
+    """Look at stdin again, unless it is being looked at."""
     assert process.stdin
+    with contextlib.suppress(KeyError):
+        ready.register(process.stdin, selectors.EVENT_WRITE)
+
+
+def _feed(process: subprocess.Popen[bytes], ready: selectors.BaseSelector, stdin: _Input) -> None:
+    """Write what fits; close at the end (with beats never), or when the process wants no more."""
+    assert process.stdin
+    gone = False
     try:
-        rest = rest[os.write(process.stdin.fileno(), rest) :] if rest else rest
+        if stdin.rest:
+            stdin.rest = stdin.rest[os.write(process.stdin.fileno(), stdin.rest) :]
     except BlockingIOError:
-        return rest
+        return
     except BrokenPipeError:
-        rest = rest[:0]
-    if not rest:
+        gone = True
+    if gone or not stdin.rest:
         ready.unregister(process.stdin)
-        process.stdin.close()
-    return rest
+        if gone or not stdin.beats:
+            process.stdin.close()
 
 
 def _wait(process: subprocess.Popen[bytes], deadline: float) -> bool:

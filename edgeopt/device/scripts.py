@@ -7,7 +7,7 @@ has 32-bit arithmetic: sizes are counted in kilobytes here and in bytes on the h
 
 from __future__ import annotations
 
-__all__ = ["CLEAN", "DISCARD", "MAKE_DIR", "PREPARE", "REMOVE", "SEAL", "SEAL_TREE", "TRIM"]
+__all__ = ["CLEAN", "DISCARD", "END", "MAKE_DIR", "PREPARE", "REMOVE", "SEAL", "SEAL_TREE", "TRIM"]
 
 _PRELUDE = r"""umask 077; LC_ALL=C; export LC_ALL
 h='[0-9a-f]'; h=$h$h$h$h; h=$h$h$h$h; h=$h$h$h$h
@@ -33,11 +33,12 @@ evict() {
 """
 
 # $1 root, $2 limit in kB, $3 wanted entry, $4 its sha256 ('' for a tree), $5 the session's list of
-# what it uses, $6 the entry's size in kB, $7 programs to look for. Prints what it knows, the root
-# last because it may hold anything. The entry is listed before it is looked for: see DISCARD.
+# what it uses, $6 the entry's size in kB, $7 programs to look for, $8 a word: commands that
+# have it among theirs are listed ('': do not look). Prints what it knows, the root last because it
+# may hold anything. The entry is listed before it is looked for: see DISCARD.
 PREPARE = (
     _PRELUDE
-    + r"""r=$1; limit=$2; name=$3; want=$4; uses=$5; need=$6; look=$7
+    + r"""r=$1; limit=$2; name=$3; want=$4; uses=$5; need=$6; look=$7; ours=$8
 case $r in '~'/*) r=${HOME:?no home}/${r#'~/'};; esac
 case $r in /*) ;; *) r=${HOME:-$PWD}/$r;; esac
 [ -d "$r" ] || mkdir -p "$r" || exit 11
@@ -59,6 +60,9 @@ for e in tmp-* run-*; do [ -e "$e" ] && echo "left $e"; done
 evict $((limit - need))
 used_kb; echo "used $((k + need))"
 set -- $(df -Pk . 2>/dev/null | tail -n 1); case $4 in *[!0-9]*|'') ;; *) echo "free $4";; esac
+[ -z "$ours" ] || for f in $(grep -lF -e "$ours" /proc/[0-9]*/cmdline 2>/dev/null); do
+  p=${f%/cmdline}; echo "runs ${p##*/} $(tr '\0' '\n' <"$f" 2>/dev/null |
+    sed -n "s/.*edgeopt-\(${ours#edgeopt-}[0-9]*\)-.*/\1/p" | head -n 1)"; done
 for c in $look; do command -v "$c" >/dev/null 2>&1 && echo "can $c"; done
 printf 'root %s/' "$PWD"
 """
@@ -102,6 +106,9 @@ touch "$top"
 
 # $1 root, $2 name.
 MAKE_DIR = r"""umask 077; cd "$1" && mkdir "$2" """
+
+# Process ids: each with its process group.
+END = r"""for p do kill -KILL -- "-$p" 2>/dev/null || kill -KILL "$p" 2>/dev/null; done; exit 0"""
 
 # $1 root, then names inside it.
 REMOVE = r"""cd "$1" 2>/dev/null || exit 0

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeopt import stop
-from edgeopt.device.capture import MAX_PULL_BYTES, Capture, deadline_passed
+from edgeopt.device.capture import MAX_PULL_BYTES
 from edgeopt.device.inventory import DeviceSpec
+from edgeopt.device.leftovers import session_word
 from edgeopt.device.packing import Packing
 from edgeopt.device.printable import tail
+from edgeopt.device.ssh_command import BLOCK, Command, Feeding
 from edgeopt.device.ssh_connect import fetch_host_keys, open_transport
 from edgeopt.device.transport import Completed
 from edgeopt.device.watchdog import Watchdog
@@ -27,9 +29,6 @@ __all__ = ["SshTransport", "connect", "fetch_host_keys"]
 
 _OPEN_S = 15.0  # a channel and its command must start within
 _STALL_S = 20.0  # a transfer that moves nothing for so long is dead
-_BLOCK = 1 << 20
-_POLL_S = 0.05
-_AFTER_EXIT_S = 0.5  # how long a daemon the command left may still hold its output open
 _RECEIVE_WINDOW = 16 << 20
 # Announces its process on both streams, so that whatever the login shell printed before is known
 # to be noise; then runs the words as a child, so that a death by signal is told as 128 + number.
@@ -51,6 +50,7 @@ def connect(spec: DeviceSpec, timeout_s: float) -> SshTransport:
 
 class SshTransport:
     kind = "ssh"
+    attends = True
     unpacks_at_once = True
 
     def __init__(self, name: str, transport: paramiko.Transport) -> None:
@@ -66,11 +66,32 @@ class SshTransport:
         on_stdout: Callable[[bytes], None] | None = None,
     ) -> Completed:
         """Ends at the deadline with the whole process group killed on the device."""
+        return self._run(argv, timeout_s, stdin, on_stdout, beats=False)
+
+    def attend(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float,
+        stdin: bytes = b"",
+        on_stdout: Callable[[bytes], None] | None = None,
+    ) -> Completed:
+        return self._run(argv, timeout_s, stdin, on_stdout, beats=True)
+
+    def _run(
+        self,
+        argv: Sequence[str],
+        timeout_s: float,
+        stdin: bytes,
+        on_stdout: Callable[[bytes], None] | None,
+        *,
+        beats: bool,
+    ) -> Completed:
         deadline = time.monotonic() + timeout_s
         command = self._start(argv, on_stdout, timeout_s)
         try:
             with self._explained():
-                _Feeding(command, stdin, timeout_s).until_end(deadline)
+                Feeding(command, stdin, timeout_s, beats=beats).until_end(deadline)
         except BaseException:
             self._kill(command)
             raise
@@ -128,7 +149,7 @@ class SshTransport:
         try:
             with self._explained(), self._watchdog(timeout_s, _STALL_S) as watchdog:
                 send(command.channel, watchdog)
-                _Feeding(command, b"", _STALL_S).until_end(time.monotonic() + _STALL_S)
+                Feeding(command, b"", _STALL_S).until_end(time.monotonic() + _STALL_S)
         except BaseException:
             self._kill(command)
             raise
@@ -154,7 +175,7 @@ class SshTransport:
             command = self._start(["cat", remote], store, timeout_s, keep_output=False)
             try:
                 with self._explained():
-                    _Feeding(command, b"", timeout_s).until_end(time.monotonic() + timeout_s)
+                    Feeding(command, b"", timeout_s).until_end(time.monotonic() + timeout_s)
             except BaseException:
                 self._kill(command)
                 raise
@@ -173,8 +194,8 @@ class SshTransport:
         on_stdout: Callable[[bytes], None] | None,
         timeout_s: float,
         keep_output: bool = True,
-    ) -> _Command:
-        marker = f"edgeopt-{secrets.token_hex(8)}"
+    ) -> Command:
+        marker = f"{session_word()}{secrets.token_hex(8)}"
         words = tuple(argv)
         line = f"exec sh -c {shlex.quote(_WRAPPER)} {marker} {shlex.join(words)}"
         with self._explained(), self._watchdog(min(_OPEN_S, timeout_s), None):
@@ -182,16 +203,16 @@ class SshTransport:
                 window_size=_RECEIVE_WINDOW, timeout=min(_OPEN_S, timeout_s)
             )
             channel.exec_command(line.encode("utf-8", "surrogateescape"))
-        return _Command(self.name, words, channel, marker.encode(), on_stdout, keep_output)
+        return Command(self.name, words, channel, marker.encode(), on_stdout, keep_output)
 
-    def _kill(self, command: _Command) -> None:
+    def _kill(self, command: Command) -> None:
         """Closing the channel would leave the process running; another command ends it."""
         if command.pid is None or not self._transport.is_active():
             return
         with contextlib.suppress(DeviceError):
             killer = self._start(["sh", "-c", _KILL, "sh", str(command.pid)], None, 5)
             with self._explained():
-                _Feeding(killer, b"", 5).until_end(time.monotonic() + 5)
+                Feeding(killer, b"", 5).until_end(time.monotonic() + 5)
             killer.close()
 
     def _watchdog(self, timeout_s: float, stall_s: float | None) -> Watchdog:
@@ -218,129 +239,6 @@ class SshTransport:
             raise self._lost() from error
 
 
-class _Command:
-    """A started command: its channel, what it printed since its marker, how it ended."""
-
-    def __init__(
-        self,
-        name: str,
-        argv: tuple[str, ...],
-        channel: paramiko.Channel,
-        marker: bytes,
-        on_stdout: Callable[[bytes], None] | None,
-        keep_output: bool,
-    ) -> None:
-        self.name = name
-        self.argv = argv
-        self.channel = channel
-        self.stdout = Capture(name, on_stdout, keep=keep_output)
-        self.stderr = Capture(name)
-        self.exit_code: int | None = None
-        self._marker = marker
-        self._noise = {1: b"", 2: b""}
-        self._started = {1: False, 2: False}
-        self.pid: int | None = None
-
-    def close(self) -> None:
-        """Let go of the channel; that its link is gone has been told, or does not matter."""
-        with contextlib.suppress(OSError, EOFError):
-            self.channel.close()
-
-    def feed(self, stream: int, chunk: bytes) -> None:
-        if not self._started[stream]:
-            chunk = self._find_marker(stream, self._noise[stream] + chunk)
-        if chunk:
-            (self.stdout if stream == 1 else self.stderr).feed(chunk)
-
-    def _find_marker(self, stream: int, seen: bytes) -> bytes:
-        _, found, after = seen.partition(self._marker + b" ")
-        number, newline, rest = after.partition(b"\n")
-        if found and newline and number.isdigit():
-            self.pid = int(number)
-            self._started[stream] = True
-            return rest
-        self._noise[stream] = seen
-        if len(seen) > _BLOCK:
-            raise DeviceError(f"The login shell of {self.name} prints without end.", "Mend it.")
-        return b""
-
-    def completed(self) -> Completed:
-        if not self._started[1]:
-            said = tail(self._noise[1] + self._noise[2]) or "nothing"
-            raise DeviceError(
-                f"The login of {self.name} does not run commands; it said: {said}.",
-                "Give the user a POSIX login shell and no forced command.",
-            )
-        assert self.exit_code is not None
-        return Completed(
-            argv=self.argv,
-            exit_code=self.exit_code,
-            stdout=self.stdout.content(),
-            stderr=self.stderr.content(),
-        )
-
-
-class _Feeding:
-    """Feeds and drains one command at once; a full pipe in one direction never blocks another."""
-
-    def __init__(self, command: _Command, stdin: bytes, timeout_s: float) -> None:
-        self.command = command
-        self.timeout_s = timeout_s
-        self.channel = command.channel
-        self.rest = memoryview(stdin)
-        self.open = True
-
-    def until_end(self, deadline: float) -> None:
-        """Raises DeviceError at the deadline; leaves exit_code None when the link was lost."""
-        ended_at: float | None = None
-        while True:
-            stop.check()
-            moved = self._drain() | self._fill()
-            now = time.monotonic()
-            if not moved and self.channel.exit_status_ready():
-                ended_at = ended_at or now
-                if self.channel.eof_received or now > ended_at + _AFTER_EXIT_S:
-                    while self._drain() and time.monotonic() < deadline:
-                        pass
-                    status = self.channel.recv_exit_status()
-                    self.command.exit_code = status if status >= 0 else None
-                    return
-            if now > deadline:
-                raise deadline_passed(self.command.name, self.command.argv, self.timeout_s)
-            if not moved:
-                _wait_readable(self.channel, min(_POLL_S, max(0.0, deadline - now)))
-
-    def _drain(self) -> bool:
-        moved = False
-        while self.channel.recv_ready():
-            self.command.feed(1, self.channel.recv(_BLOCK))
-            moved = True
-        while self.channel.recv_stderr_ready():
-            self.command.feed(2, self.channel.recv_stderr(_BLOCK))
-            moved = True
-        return moved
-
-    def _fill(self) -> bool:
-        if not self.open or self.channel.closed:
-            return False
-        if not self.rest:
-            self.channel.shutdown_write()
-            self.open = False
-            return False
-        if not self.channel.send_ready():
-            return False
-        self.rest = self.rest[self.channel.send(bytes(self.rest[:_BLOCK])) :]
-        return True
-
-
-def _wait_readable(channel: paramiko.Channel, timeout_s: float) -> None:
-    """Sleep until there may be something to read."""
-    import select
-
-    with contextlib.suppress(OSError, ValueError):
-        select.select([channel], [], [], timeout_s)
-
-
 def _send_file(
     channel: paramiko.Channel,
     source: Path,
@@ -360,7 +258,7 @@ def _send_file(
             except OSError:
                 return  # the far end gave up: its exit code and stderr say why
             sent += len(block)
-            if sent - told >= _BLOCK:
+            if sent - told >= BLOCK:
                 told = sent
                 watchdog.poke()
                 if on_bytes:

@@ -14,7 +14,10 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from edgeopt.device.packing import Packing
 
-__all__ = ["Completed", "Packs", "Transport"]
+__all__ = ["BEAT_S", "SILENCE_S", "Attends", "Completed", "Packs", "Transport", "attending"]
+
+BEAT_S = 4.0  # how often a command that watches for it is told that we still wait
+SILENCE_S = 20.0  # after which such a command ends: several lost beats, not one late one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,6 +62,32 @@ class Transport(Protocol):
     def pull(self, remote: str, target: Path, *, timeout_s: float) -> None: ...
 
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class Attends(Protocol):
+    """What a Transport may offer as well: a command that knows whether we still wait for it.
+
+    `attends` is False on a link that cannot, such as adb's to an old device.
+    """
+
+    attends: bool
+
+    def attend(
+        self,
+        argv: Sequence[str],
+        *,
+        timeout_s: float,
+        stdin: bytes = b"",
+        on_stdout: Callable[[bytes], None] | None = None,
+    ) -> Completed:
+        """As `run`, but stdin stays open after `stdin` and brings a newline every BEAT_S. It closes
+        when this process ends, however it does; on a cut link the beats stay away."""
+
+
+def attending(link: Transport) -> Callable[..., Completed] | None:
+    """`link.attend`, where it has one that works."""
+    return link.attend if isinstance(link, Attends) and link.attends else None
 
 
 @runtime_checkable

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from edgeopt.artifact import hash_path, tree_files
 from edgeopt.device import scripts
-from edgeopt.device.leftovers import host_tag, is_dead
+from edgeopt.device.leftovers import host_tag, is_dead, session_word
 from edgeopt.device.packing import UNPACKERS, Transfer
 from edgeopt.device.printable import tail
 from edgeopt.device.sending import Sender
@@ -213,7 +213,8 @@ class Workspace:
         root = self._root or self._wanted_root
         limit_kb, size_kb = self.limit_bytes // 1024, -(-size // 1024)
         names = (name, sha256, self._uses)
-        words_in = (root, str(limit_kb), *names, str(size_kb), " ".join(UNPACKERS))
+        look = "" if self._root else session_word(all_processes=True)  # once a session
+        words_in = (root, str(limit_kb), *names, str(size_kb), " ".join(UNPACKERS), look)
         answer = self._script(scripts.PREPARE, *words_in, timeout_s=_hashing_s(size))
         self._check(answer)
         head, found, resolved = answer.stdout.decode(errors="surrogateescape").partition("root /")
@@ -254,6 +255,7 @@ class Workspace:
         except BaseException:
             self._forget(name)
             raise
+        self._end([(w[1], w[2]) for w in words if len(w) == 3 and w[0] == "runs"])
 
     def _push(
         self,
@@ -264,6 +266,15 @@ class Workspace:
     ) -> int:
         report = (lambda done: on_bytes(already + done)) if on_bytes else None
         return self.sender.send(source, f"{self.root}/{name}", report).bytes
+    def _end(self, running: list[tuple[str, str]]) -> None:
+        """End what still runs there for a session of this machine that was killed.
+
+        Each is a process of the device, and the process here that started it.
+        """
+        dead = [pid for pid, tag in running if pid.isdigit() and is_dead(tag)]
+        if dead:
+            self._check(self._script(scripts.END, *dead))
+
 
     def _seal(self, *words: str, size: int) -> str:
         """Hash it there, then give it its name. Else it is removed: its hash, which is another."""

@@ -11,6 +11,7 @@ import sys
 import time
 from typing import Any
 
+from .attend import attend
 from .lines import SCHEMA, AgentError, Lines
 from .readings import facts, readings
 from .runtimes import load_runtime
@@ -67,7 +68,8 @@ def main() -> int:
     lines = Lines()
     lines.say("hello", schema=SCHEMA, python=platform.python_version(), pid=os.getpid())
     try:
-        request = json.loads(sys.stdin.read())
+        request = json.loads(sys.stdin.readline())
+        attend(request.get("silence_s"))
         if hasattr(signal, "alarm"):
             signal.alarm(int(request["deadline_s"]) + GRACE_S)
         {"run": run, "probe": probe}[request["mode"]](request, lines)
