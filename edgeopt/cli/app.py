@@ -97,7 +97,8 @@ def run(arguments: Sequence[str]) -> int:
         return reporter.ours(error)
     except (KeyboardInterrupt, click.Abort) as stop:
         ended = isinstance(stop, _Terminated) or isinstance(stop.__cause__, _Terminated)
-        return reporter.interrupted(143 if ended else 130)
+        cause = stop if isinstance(stop, KeyboardInterrupt) else stop.__cause__
+        return reporter.interrupted(143 if ended else 130, getattr(cause, "reached", None))
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141

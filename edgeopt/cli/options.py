@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgeopt.cli.compiler_options import compiler, compiler_place, compiler_request
+from edgeopt.cli.fleet_options import DeviceWords, several
 from edgeopt.cli.measuring_options import device_python, effort_request, measuring, timeout, wait
 from edgeopt.cli.options_base import option, stack
 from edgeopt.cli.quality_options import quality, quality_request, training, training_request
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
 __all__ = [
     "as_json", "calibration", "compiler", "compiler_place", "conversion", "device",
     "device_python", "evaluation", "job", "judging", "keep", "measuring", "model", "output",
-    "preprocess", "preprocessing", "quality", "report", "target", "timeout", "training", "wait",
-    "whole",
+    "preprocess", "preprocessing", "quality", "report", "several", "target", "timeout", "training",
+    "wait", "whole",
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -44,8 +45,10 @@ def target(required: bool = False) -> Callable[[F], F]:
 device = option(
     "--device",
     env="DEVICE",
+    cls=DeviceWords,
     metavar="DEVICE",
-    help="NAME of devices.toml, ssh://user@host[:port], adb://SERIAL or local (default).",
+    help="NAME of devices.toml, ssh://user@host[:port], adb://SERIAL or local (default). Where "
+    "several can be used: NAME,NAME or all.",
 )
 calibration = stack(
     option(
@@ -166,7 +169,7 @@ report = option(
     env="REPORT",
     type=click.Path(path_type=Path),
     metavar="FILE",
-    help="Write the report: .json, .html, .svg or .txt.",
+    help="Write the report: .json, .html, .svg, .md or .txt.",
 )
 
 

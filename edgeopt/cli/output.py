@@ -13,12 +13,12 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeopt.errors import EdgeoptError
-from edgeopt.progress import Progress, Silent
+from edgeopt.progress import Progress, Several, Silent
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["ErrorReporter", "checks", "document", "emit", "progress", "stderr", "stdout"]
+__all__ = ["ErrorReporter", "checks", "document", "emit", "progress", "several", "stderr", "stdout"]
 
 
 _FILE_WIDTH = 120  # of tables that go into a file or a pipe, where no terminal gives a width
@@ -66,8 +66,9 @@ class ErrorReporter:
         command = getattr(getattr(error, "ctx", None), "command_path", "edgeopt")
         return self._tell(_error("usage", error.format_message(), f"See {command} --help.", 2))
 
-    def interrupted(self, code: int) -> int:
-        return self._tell(_error("interrupted", "Stopped.", "", code))
+    def interrupted(self, code: int, reached: Any = None) -> int:
+        found = reached.to_json() if hasattr(reached, "to_json") else reached
+        return self._tell(_error("interrupted", "Stopped.", "", code), found)
 
     def bug(self, error: BaseException, trace: str) -> int:
         with tempfile.NamedTemporaryFile(
@@ -97,7 +98,11 @@ def _plain(text: str) -> str:
     """Text from models, devices and tools: no control characters, no markup."""
     from rich.markup import escape
 
-    return escape("".join(c if c.isprintable() or c in "\n\t" else "�" for c in text))
+    return escape(_visible(text))
+
+
+def _visible(text: str) -> str:
+    return "".join(c if c.isprintable() or c in "\n\t" else "�" for c in text)
 
 
 @contextmanager
@@ -114,16 +119,49 @@ def progress(*, quiet: bool = False) -> Iterator[Progress]:
         yield _Lines()
 
 
+@contextmanager
+def several(names: Sequence[str]) -> Iterator[Several]:
+    """Progress of several devices: a live line each on a terminal, else lines with their names."""
+    if sys.stderr.isatty():
+        from edgeopt.cli.bars import DeviceBars
+
+        with DeviceBars(stderr(), names) as bars:
+            yield bars
+    else:
+        yield _DeviceLines()
+
+
 class _Lines:
     """For logs and CI: each stage once, when it begins."""
 
+    def __init__(self, name: str = "") -> None:
+        self._begin = f"edgeopt: {name}: " if name else "edgeopt: "
+
     def stage(self, text: str, total: int | None = None, unit: str = "") -> None:
-        print(f"edgeopt: {text}", file=sys.stderr, flush=True)
+        self._say(text)
 
     def advance(self, done: int, total: int | None = None) -> None: ...
 
     def note(self, text: str) -> None:
-        print(f"edgeopt: note: {text}", file=sys.stderr, flush=True)
+        self._say(f"note: {text}")
+
+    def _say(self, text: str) -> None:
+        """In one write: lines of several threads do not run into each other."""
+        sys.stderr.write(f"{self._begin}{_visible(text)}\n")
+        sys.stderr.flush()
+
+
+class _DeviceLines:
+    """For logs and CI: each line begins with the device's name."""
+
+    def __init__(self) -> None:
+        self.host: Progress = _Lines()
+
+    def line(self, name: str) -> Progress:
+        return _Lines(name)
+
+    def done(self, name: str, ok: bool, text: str) -> None:
+        _Lines(name).stage(f"{'ok' if ok else 'failed'}: {text}")
 
 
 def checks(rows: Sequence[Mapping[str, Any]]) -> None:

@@ -32,7 +32,10 @@ from edgeopt.report import Report
 from edgeopt.report.together import JointReport
 from edgeopt.store import Store, publish
 
-__all__ = ["benchmark", "compile_model", "compile_together", "convert", "deploy", "plan"]
+__all__ = [
+    "benchmark", "compile_model", "compile_together", "convert", "deploy", "deploy_made", "made",
+    "plan", "planned",
+]  # fmt: skip
 
 
 def plan(job: Job, store: Store, progress: Progress) -> Report:
@@ -84,6 +87,33 @@ def deploy(job: Job, store: Store, progress: Progress) -> Report:
         return _one_or_several(job, store, progress, make, (_compile,))
     make = (compiling.refuse_pipeline, _plan, settle_device, _optimize, _verify)
     return _one_or_several(job, store, progress, make, (_compile, running.run))
+
+
+def made(session: Session) -> Session:
+    """Everything that several devices of one target share, up to the file that they run."""
+    job = session.job
+    steps: tuple[Step, ...] = (_optimize, _verify, _publish, _compile)
+    if not candidates.wanted(job):
+        session.walk(*steps, *(() if job.on_device else (_accuracy,)))
+        return session
+    report = _one_or_several(
+        replace(job, run=False), session.store, session.progress, (_plan, *steps[:2]), (_compile,)
+    )
+    session.report = report
+    session.follow(session.plan)
+    return session
+
+
+def deploy_made(session: Session) -> Report:
+    """The rest of a deploy, on one device."""
+    steps = (_accuracy, running.run) if session.job.on_device else (running.run,)
+    return session.walk(settle_device, *steps)
+
+
+def planned(session: Session) -> Session:
+    """The decision alone, and what forbids a run, before any long work."""
+    session.walk(*((compiling.refuse_pipeline,) if session.job.run else ()), _plan)
+    return session
 
 
 def _one_or_several(

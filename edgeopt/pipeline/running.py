@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import replace
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.dataset import load_dataset
-from edgeopt.errors import DeviceError, ModelError, ResultError
+from edgeopt.errors import DeviceError, EdgeoptError, ModelError, ResultError
 from edgeopt.facts import ModelFacts
 from edgeopt.feed import feed, real_inputs, seeded_inputs
-from edgeopt.measurement import measure
 from edgeopt.pipeline.destination import device_spec
+from edgeopt.pipeline.measuring import Measuring
 from edgeopt.pipeline.session import Session
 
 if TYPE_CHECKING:
@@ -22,8 +22,9 @@ if TYPE_CHECKING:
     from edgeopt.artifact import Artifact
     from edgeopt.device import Device
     from edgeopt.device.run import RunRequest, RunResult
+    from edgeopt.effort import Effort
 
-__all__ = ["run", "tolerance"]
+__all__ = ["Together", "run", "run_together", "tolerance"]
 
 # How far two runtimes may differ when they do not share kernels: requantization may round the other
 # way in each layer, and float16 or dynamic-range arithmetic keeps about three digits. In steps of
@@ -38,33 +39,101 @@ def run(session: Session) -> None:
 
     ResultError when the answers are right but the times must not be believed.
     """
-    from edgeopt.device import held
+    order = run_together([session], session.job.effort, names=[session.artifact.path.stem])
+    if error := order.errors[0]:
+        raise error
+
+
+@dataclass(frozen=True, kw_only=True)
+class Together:
+    """How several were measured together: `order` is their names as their processes were started.
+    `errors` has one for each session, None where all went well."""
+
+    order: tuple[str, ...]
+    errors: tuple[EdgeoptError | None, ...]
+
+
+def run_together(sessions: Sequence[Session], effort: Effort, *, names: Sequence[str]) -> Together:
+    """Measure what these sessions come to on the device of the first, in random alternation.
+
+    Raises what stands in the way of all of them; what one alone met is in the result. Each report
+    has what was reached, also when this ends by an error or Ctrl-C.
+    """
+    from edgeopt.device.series import run_series
+
+    first = sessions[0]
+    parts = [Measuring(s, _facts(s), name) for s, name in zip(sessions, names, strict=True)]
+    for part in parts:
+        part.request = _request(part.session, part.facts)
+    with ExitStack() as stack, _hinting(first):
+        device = _connected(first, list(names), stack)
+        try:
+            stack.enter_context(_timed(sessions))
+            series = run_series(
+                device,
+                [part.variant for part in parts],
+                effort,
+                first.progress,
+                lambda ran: parts[names.index(ran.variant)].take(ran),
+            )
+        finally:
+            for part in parts:
+                part.record(device, effort)
+        errors = [series.errors.get(name) for name in names]
+        for error in errors:
+            _hint(first, error)
+    for place, part in enumerate(parts):
+        if errors[place] is None:
+            try:
+                _parity(part)
+                _believe(part.session)
+            except EdgeoptError as error:
+                errors[place] = error
+    return Together(order=tuple(series.order), errors=tuple(errors))
+
+
+def _facts(session: Session) -> ModelFacts:
     from edgeopt.model import read
 
-    facts = read(session.artifact.path)
-    request = _request(session, facts)
+    return read(session.artifact.path)
+
+
+def _connected(session: Session, names: list[str], stack: ExitStack) -> Device:
+    from edgeopt.device import held
+
     spec = device_spec(session)
+    with session.timed("connect", f"Connecting to {spec.name}"):
+        return stack.enter_context(
+            held(
+                spec,
+                purpose=f"measuring {', '.join(names)}"[:200],
+                wait_s=session.job.wait_s,
+                progress=session.progress,
+            )
+        )
+
+
+@contextmanager
+def _timed(sessions: Sequence[Session]) -> Iterator[None]:
+    with ExitStack() as stack:
+        for session in sessions:
+            stack.enter_context(session.timed("run"))
+        yield
+
+
+@contextmanager
+def _hinting(session: Session) -> Iterator[None]:
     try:
-        with ExitStack() as stack:
-            with session.timed("connect", f"Connecting to {spec.name}"):
-                device = stack.enter_context(
-                    held(
-                        spec,
-                        purpose=f"measuring {session.artifact.path.name}",
-                        wait_s=session.job.wait_s,
-                        progress=session.progress,
-                    )
-                )
-            with session.timed("run"):
-                result = _run_there(session, device, request)
-            _record(session, device, result)
+        yield
     except DeviceError as error:
-        if session.job.device is None:
-            error.hint += " No --device was given, so this machine was tried: name one, or stop"
-            error.hint = f"{error.hint.strip()} before the run with --no-run."
+        _hint(session, error)
         raise
-    _parity(session, facts, request, result)
-    _believe(session)
+
+
+def _hint(session: Session, error: EdgeoptError | None) -> None:
+    if isinstance(error, DeviceError) and session.job.device is None:
+        error.hint += " No --device was given, so this machine was tried: name one, or stop"
+        error.hint = f"{error.hint.strip()} before the run with --no-run."
 
 
 def _request(session: Session, facts: ModelFacts) -> RunRequest:
@@ -78,8 +147,6 @@ def _request(session: Session, facts: ModelFacts) -> RunRequest:
         model=session.artifact.path,
         sha256=session.artifact.sha256,
         accelerator=session.target.accelerator,
-        runs=job.effort.runs or 50,
-        warmup=5 if job.effort.warmup is None else job.effort.warmup,
         threads=job.threads,
         inputs=_inputs(session, facts),
         keep=job.keep,
@@ -101,44 +168,6 @@ def _inputs(session: Session, facts: ModelFacts) -> tuple[tuple[NDArray[np.gener
     else:
         data = data.match(facts.inputs)
     return tuple(feed(sample, facts.inputs) for sample in data.samples(session.job.parity_samples))
-
-
-def _run_there(session: Session, device: Device, request: RunRequest) -> RunResult:
-    from edgeopt.device import run as run_on
-
-    return run_on(device, request, session.progress)
-
-
-def _record(session: Session, device: Device, result: RunResult) -> None:
-    if result.transfer and result.transfer.note:
-        session.note(result.transfer.note)
-    for note in result.notes:
-        session.note(note)
-    session.add(
-        device={
-            "name": device.spec.name,
-            "kind": device.spec.kind,
-            "facts": dict(result.facts),
-            "model_sha256": result.model_sha256,
-            "runtime": result.runtime,
-            "runtime_version": result.runtime_version,
-            "accelerator": result.accelerator,
-            "threads": session.job.threads,
-            "sent_bytes": result.sent_bytes,
-            "lease": device.lease,
-            "transfer": result.transfer.to_json() if result.transfer else None,
-        },
-        measurement=measure(
-            warmup_ns=result.warmup_ns,
-            samples_ns=result.samples_ns,
-            first_ns=result.first_ns,
-            init_ns=result.init_ns,
-            peak_rss_bytes=result.peak_rss_bytes,
-            summary_ns=result.summary_ns,
-            conditions=result.conditions,
-            invalid_reasons=(*result.invalid_reasons, *device.lease_reasons()),
-        ),
-    )
 
 
 def tolerance(
@@ -185,7 +214,8 @@ def _kernels(result: RunResult) -> dict[str, Any]:
     }
 
 
-def _parity(session: Session, facts: ModelFacts, request: RunRequest, result: RunResult) -> None:
+def _parity(part: Measuring) -> None:
+    session, facts, request, result = part.session, part.facts, part.request, part.result
     if result.outputs is None:
         session.add(parity_note=f"not checked: {result.runtime} gives no outputs")
         return
@@ -201,7 +231,9 @@ def _parity(session: Session, facts: ModelFacts, request: RunRequest, result: Ru
     from edgeopt.verify.parity import compare
 
     with session.timed("parity", "Comparing with the host"):
-        reference = host_outputs(replace(request, model=model.path, sha256=model.sha256))
+        wanted = replace(request, model=model.path, sha256=model.sha256)
+        known = session.references
+        reference = known.outputs(wanted) if known else host_outputs(wanted)
         assert reference.outputs is not None
         integer = all(t.dtype not in ("float32", "float16", "float64") for t in facts.outputs)
         largest = max(

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeopt.artifact import Artifact
 from edgeopt.errors import EdgeoptError, InputError
@@ -20,6 +21,9 @@ from edgeopt.progress import Progress
 from edgeopt.report import Report
 from edgeopt.store import Store
 from edgeopt.target import Target, load_target
+
+if TYPE_CHECKING:
+    from edgeopt.pipeline.references import References
 
 __all__ = ["Session", "Step", "output_folder"]
 
@@ -38,6 +42,15 @@ class Session:
         self._settled: set[str] = set()
         self.float_model: Path | None = None
         self.baseline: Path | None = None  # the source in float, which accuracy is compared with
+        self.references: References | None = None  # the host's outputs, shared with other devices
+
+    def on(self, device: str, progress: Progress, references: References) -> Session:
+        """A session that goes on from here for one of several devices."""
+        other = copy(self)
+        other.job = replace(self.job, device=device)
+        other.progress, other.references = progress, references
+        other._settled = set(self._settled)
+        return other
 
     @property
     def target(self) -> Target:

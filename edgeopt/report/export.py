@@ -7,11 +7,12 @@ import json
 from pathlib import Path
 
 from edgeopt.errors import InputError
+from edgeopt.report.fleet import FleetReport
 from edgeopt.report.report import Report
 
 __all__ = ["check_suffix", "export", "svg_format"]
 
-_KINDS = (".json", ".html", ".svg", ".txt")
+_KINDS = (".json", ".html", ".svg", ".md", ".txt")
 
 
 def check_suffix(path: Path | None) -> None:
@@ -22,7 +23,7 @@ def check_suffix(path: Path | None) -> None:
         )
 
 
-def export(report: Report, path: Path, *, verb: str = "deploy") -> None:
+def export(report: Report | FleetReport, path: Path, *, verb: str = "deploy") -> None:
     """Write it whole or not at all. Raises InputError where it cannot be written."""
     from edgeopt.store import publish, scratch
 
@@ -32,20 +33,28 @@ def export(report: Report, path: Path, *, verb: str = "deploy") -> None:
         publish(file, path)
 
 
-def _text(report: Report, suffix: str, verb: str) -> str:
+def _text(report: Report | FleetReport, suffix: str, verb: str) -> str:
     if suffix == ".json":
         content = {"schema": f"edgeopt.{verb}/1", **report.to_json()}
         return json.dumps(content, sort_keys=True, indent=2, allow_nan=False, default=str) + "\n"
     from rich.console import Console
 
+    from edgeopt.report.fleet_view import fleet_markdown, fleet_summary
     from edgeopt.report.terminal import deploy_summary
 
+    if suffix == ".md" and isinstance(report, FleetReport):
+        return fleet_markdown(report, title=f"edgeopt {verb}")
     console = Console(file=io.StringIO(), record=True, width=118, highlight=False)
-    console.print(deploy_summary(report))
+    if isinstance(report, FleetReport):
+        console.print(fleet_summary(report))
+    else:
+        console.print(deploy_summary(report))
     if suffix == ".html":
         return console.export_html(code_format=_HTML)
     if suffix == ".svg":
         return console.export_svg(title=f"edgeopt {verb}", code_format=svg_format())
+    if suffix == ".md":
+        return f"```text\n{console.export_text()}```\n"
     return console.export_text()
 
 

@@ -1,0 +1,234 @@
+"""Fleet: the same work on several devices at once, a thread each; one that fails stops no other.
+
+This machine, when it is one of them, is measured by itself after all others: what is done here
+for them would disturb it. Devices at one address wait for each other.
+"""
+
+from __future__ import annotations
+
+import os
+import queue
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from types import TracebackType
+from typing import Any
+
+from edgeopt import stop
+from edgeopt.device.selection import Chosen, Selection
+from edgeopt.errors import EdgeoptError
+from edgeopt.progress import Progress, Several
+from edgeopt.report.fleet import DeviceRow, FleetReport
+
+__all__ = ["Fleet", "Work"]
+
+_END_S = 30.0  # for all threads to kill, remove and disconnect; a dead link may take 20 s of it
+_LOOK_S = 0.1
+
+Work = Callable[[Progress], Any]
+
+
+class Fleet:
+    """Use it in a `with`: leaving it on an error or Ctrl-C ends all work, and cleans up after it.
+
+    `jobs` is how many devices work at a time (None: all). `told` gets the report whenever a row is
+    added. An exception that ends the block carries the report so far as its `reached`.
+    """
+
+    def __init__(
+        self,
+        selection: Selection,
+        show: Several,
+        *,
+        jobs: int | None = None,
+        told: Callable[[FleetReport], None] | None = None,
+    ) -> None:
+        self.selection, self.show = selection, show
+        self._told = told
+        self._slots = threading.BoundedSemaphore(jobs or max(1, len(selection.devices)))
+        self._lanes = {chosen.address: threading.Lock() for chosen in selection.devices}
+        self._alone: list[tuple[Chosen, Work]] = []
+        self._threads: dict[str, threading.Thread] = {}
+        self._rows: dict[str, DeviceRow] = {}
+        self._arrived: queue.SimpleQueue[DeviceRow] = queue.SimpleQueue()
+        self._stop = stop.Stop()
+        self._notes = [*selection.notes, *self._said_of_local()]
+        for note in self._notes:
+            show.host.note(note)
+
+    def __enter__(self) -> Fleet:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        if error is None:
+            return
+        self._end()
+        if isinstance(error, KeyboardInterrupt):
+            error.reached = self.report()  # type: ignore[attr-defined]
+
+    def start(self, chosen: Chosen, work: Work) -> None:
+        """Begin `work` for a device; this machine's begins in `finish`."""
+        if chosen.spec.kind == "local":
+            self._alone.append((chosen, work))
+        else:
+            self._begin(chosen, work)
+        self._collect(0)
+
+    def settle(self, chosen: Chosen, reached: Any, error: EdgeoptError | None = None) -> None:
+        """A device that has nothing to do itself, or for which nothing can be done."""
+        failure = error.to_json() if error else None
+        self._arrived.put(self._row(chosen, reached, failure, None))
+        self._collect(0)
+
+    def finish(self) -> FleetReport:
+        """Wait for all. Raises the error of the worst kind there was, with the report."""
+        self._wait()
+        for chosen, work in self._alone:
+            self._begin(chosen, work)
+            self._wait()
+        report = self.report()
+        if failure := report.failure():
+            raise failure
+        return report
+
+    @property
+    def settled(self) -> frozenset[str]:
+        """The names of the devices that have their row."""
+        return frozenset(self._rows)
+
+    def report(self) -> FleetReport:
+        """What is known now."""
+        names = [chosen.spec.name for chosen in self.selection.devices]
+        return FleetReport(
+            rows=tuple(self._rows[name] for name in names if name in self._rows),
+            pending=tuple(name for name in names if name not in self._rows),
+            notes=tuple(self._notes),
+        )
+
+    def _said_of_local(self) -> list[str]:
+        kinds = [chosen.spec.kind for chosen in self.selection.devices]
+        if "local" not in kinds or len(kinds) < 2:
+            return []
+        return [
+            "This machine (local) is measured by itself, after the others: work for them would "
+            "disturb it."
+        ]
+
+    def _begin(self, chosen: Chosen, work: Work) -> None:
+        name = chosen.spec.name
+        thread = threading.Thread(
+            target=self._body, args=(chosen, work), name=f"edgeopt {name}", daemon=True
+        )
+        self._threads[name] = thread
+        thread.start()
+
+    def _body(self, chosen: Chosen, work: Work) -> None:
+        """One device's thread: whatever happens becomes its row."""
+        name, began = chosen.spec.name, None
+        reached: Any = None
+        error: dict[str, Any] | None = None
+        with stop.heeding(self._stop):
+            try:
+                with self._turn(chosen):
+                    began = time.monotonic()
+                    reached = work(self.show.line(name))
+            except EdgeoptError as failure:
+                reached, error = failure.reached, failure.to_json()
+                if self._stop.asked:
+                    error = _stopped(name)
+            except KeyboardInterrupt as told:
+                reached, error = getattr(told, "reached", None), _stopped(name)
+            except Exception as bug:  # noqa: BLE001 - one device's bug ends no other's work
+                error = _bug(name, bug)
+        spent = None if began is None else time.monotonic() - began
+        row = self._row(chosen, reached, error, spent)
+        self._arrived.put(row)
+
+    @contextmanager
+    def _turn(self, chosen: Chosen) -> Iterator[None]:
+        """Wait for others at the same address, then for one of the jobs to be free."""
+        lane = self._lanes[chosen.address]
+        _take(lane.acquire)
+        try:
+            _take(self._slots.acquire)
+            try:
+                yield
+            finally:
+                self._slots.release()
+        finally:
+            lane.release()
+
+    def _row(
+        self, chosen: Chosen, reached: Any, error: dict[str, Any] | None, seconds: float | None
+    ) -> DeviceRow:
+        spec = chosen.spec
+        row = DeviceRow(
+            name=spec.name,
+            url=spec.url,
+            kind=spec.kind,
+            tags=spec.tags,
+            reached=reached,
+            error=error,
+            seconds=seconds,
+        )
+        from edgeopt.report.fleet_view import row_text
+
+        self.show.done(spec.name, error is None, row_text(row))
+        return row
+
+    def _wait(self) -> None:
+        while set(self._threads) - set(self._rows):
+            self._collect(_LOOK_S)
+
+    def _collect(self, wait_s: float) -> None:
+        """Take in the rows that have arrived, waiting so long for the first."""
+        with suppress(queue.Empty):
+            while True:
+                row = self._arrived.get(wait_s > 0, wait_s or None)
+                self._rows[row.name] = row
+                if self._told:
+                    self._told(self.report())
+                wait_s = 0
+
+    def _end(self) -> None:
+        """Stop every thread and wait for its clean-up; then every device has a row."""
+        self._stop.ask()
+        end = time.monotonic() + _END_S
+        while time.monotonic() < end and any(t.is_alive() for t in self._threads.values()):
+            self._collect(_LOOK_S)
+        self._collect(0)
+        for chosen in self.selection.devices:
+            if chosen.spec.name not in self._rows:
+                late = chosen.spec.name in self._threads
+                self._arrived.put(self._row(chosen, None, _stopped(chosen.spec.name, late), None))
+        self._collect(0)
+
+
+def _take(acquire: Callable[..., bool]) -> None:
+    while not acquire(timeout=_LOOK_S):
+        stop.check()
+
+
+def _stopped(name: str, late: bool = False) -> dict[str, Any]:
+    hint = "It did not answer any more: its next run sweeps what is left there." if late else ""
+    return _error("interrupted", f"The work on {name} was stopped.", hint, 130)
+
+
+def _bug(name: str, error: Exception) -> dict[str, Any]:
+    handle, path = tempfile.mkstemp(prefix="edgeopt-bug-", suffix=".txt")
+    with os.fdopen(handle, "w") as file:
+        traceback.print_exception(error, file=file)
+    said = f"A bug in edgeopt, met on {name}: {type(error).__name__}: {error}"
+    return _error("bug", said, f"Please report it with {path}.", 1)
+
+
+def _error(kind: str, message: str, hint: str, code: int) -> dict[str, Any]:
+    return {"kind": kind, "message": message, "hint": hint, "exit_code": code, "details": {}}
