@@ -236,13 +236,13 @@ def _cut_off(
 def _start(
     device: Device, agent: str, message: dict[str, Any], timeout_s: float, listener: Listener
 ) -> Completed:
+    attend = attending(device.transport)
+    message = {**message, "silence_s": SILENCE_S if attend else None}
     try:
         done = (attend or device.transport.run)(
             [*python_command(device), "-B", agent],  # -B: no __pycache__ stays behind
             timeout_s=timeout_s,
             stdin=json.dumps(message).encode() + b"\n",
-    attend = attending(device.transport)
-    message = {**message, "silence_s": SILENCE_S if attend else None}
             on_stdout=listener.feed,
         )
     except DeviceError as error:

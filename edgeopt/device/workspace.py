@@ -229,6 +229,7 @@ class Workspace:
         numbers = {w[0]: int(w[1]) for w in words if len(w) == 2 and w[1].isdigit()}
         self.sender.unpackers = tuple(w[1] for w in words if len(w) == 2 and w[0] == "can")
         self._over = numbers.get("used", 0) > limit_kb
+        self._end([(w[1], w[2]) for w in words if len(w) == 3 and w[0] == "runs"])
         self._sweep([w[1] for w in words if len(w) == 2 and w[0] == "left"])
         have = ["have"] in words
         if not have and "free" in numbers and size > numbers["free"] * 1024:
@@ -238,6 +239,15 @@ class Workspace:
                 "Free some space there, or give a workdir on another file system.",
             )
         return have
+
+    def _end(self, running: list[tuple[str, str]]) -> None:
+        """End what still runs there for a session of this machine that was killed.
+
+        Each is a process of the device, and the process here that started it.
+        """
+        dead = [pid for pid, tag in running if pid.isdigit() and is_dead(tag)]
+        if dead:
+            self._check(self._script(scripts.END, *dead))
 
     def _sweep(self, left: list[str]) -> None:
         """Remove leftovers of sessions of this machine that were killed."""
@@ -255,7 +265,6 @@ class Workspace:
         except BaseException:
             self._forget(name)
             raise
-        self._end([(w[1], w[2]) for w in words if len(w) == 3 and w[0] == "runs"])
 
     def _push(
         self,
@@ -266,15 +275,6 @@ class Workspace:
     ) -> int:
         report = (lambda done: on_bytes(already + done)) if on_bytes else None
         return self.sender.send(source, f"{self.root}/{name}", report).bytes
-    def _end(self, running: list[tuple[str, str]]) -> None:
-        """End what still runs there for a session of this machine that was killed.
-
-        Each is a process of the device, and the process here that started it.
-        """
-        dead = [pid for pid, tag in running if pid.isdigit() and is_dead(tag)]
-        if dead:
-            self._check(self._script(scripts.END, *dead))
-
 
     def _seal(self, *words: str, size: int) -> str:
         """Hash it there, then give it its name. Else it is removed: its hash, which is another."""
