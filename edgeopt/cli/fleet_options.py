@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,17 +17,19 @@ if TYPE_CHECKING:
 __all__ = ["Devices", "DeviceWords", "devices_of", "folders", "several", "tag"]
 
 
+def _joined(ctx: click.Context, param: click.Parameter, words: Sequence[str]) -> str | None:
+    return ",".join(words) if words else None
+
+
 class DeviceWords(click.Option):
     """An option that may be repeated; its value is one text, the words joined by commas."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
-        settings["multiple"] = True
+        settings |= {"multiple": True, "callback": _joined}
         super().__init__(*args, **settings)
 
     def type_cast_value(self, ctx: click.Context, value: Any) -> Any:
-        words = (value,) if isinstance(value, str) else value
-        joined = ",".join(super().type_cast_value(ctx, words) or ())
-        return joined or None
+        return super().type_cast_value(ctx, (value,) if isinstance(value, str) else value)
 
     def value_from_envvar(self, ctx: click.Context) -> Any:
         return self.resolve_envvar_value(ctx)  # not split at blanks: commas separate
