@@ -6,7 +6,8 @@ import json
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -60,15 +61,17 @@ def run(device: Device, request: RunRequest, progress: Progress) -> RunResult:
         chip = prepared(device, python_command(device), request.options)
     with device.workspace.discarding(), tempfile.TemporaryDirectory() as folder:
         placed = _place(device, request, progress, Path(folder))
-        with device.workspace.run_dir() as run_dir:
-            remote = f"{run_dir}/outputs" if request.inputs and request.want_outputs else None
+        wanted = request.inputs and request.want_outputs
+        with device.workspace.run_dir() if wanted else nullcontext("") as run_dir:
+            remote = f"{run_dir}/outputs" if wanted else None
             message = _message(device, request, placed, remote, chip)
-            answer, log = _execute(device, request, placed.agent, message, progress, chip)
+            answer, log, seconds = _execute(device, request, placed.agent, message, progress, chip)
             local = Path(folder) / "outputs"
             if remote and answer.outputs:
                 device.transport.pull(remote, local, timeout_s=_PULL_S)
         outputs = read_outputs(local, answer.outputs, _name(device)) if answer.outputs else None
-    return _result(device, answer, outputs, placed.transfer, log, chip)
+    result = _result(device, answer, outputs, placed.transfer, log, chip)
+    return replace(result, seconds=seconds)
 
 
 def discard(device: Device, model: Path, sha256: str) -> None:
@@ -179,7 +182,7 @@ def _execute(
     message: dict[str, Any],
     progress: Progress,
     chip: EdgeTpuRun | None,
-) -> tuple[Answer, str]:
+) -> tuple[Answer, str, float]:
     asked = Asked(
         device=_name(device),
         model_sha256=request.sha256,
@@ -207,8 +210,10 @@ def _execute(
     except EdgeoptError as error:
         error.reached = _cut_off(device, request, listener, error)
         raise
-    answer = checked(listener.answer(), asked, elapsed_ns=time.monotonic_ns() - start)
-    return answer, clean_text(done.stderr[-16_000:].decode(errors="replace"), 16_000)
+    elapsed_ns = time.monotonic_ns() - start
+    answer = checked(listener.answer(), asked, elapsed_ns=elapsed_ns)
+    log = clean_text(done.stderr[-16_000:].decode(errors="replace"), 16_000)
+    return answer, log, elapsed_ns / 1e9
 
 
 def _cut_off(

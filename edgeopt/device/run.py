@@ -72,6 +72,7 @@ class RunResult:
     conditions: Mapping[str, Any] = field(default_factory=dict)  # before/after readings
     invalid_reasons: tuple[str, ...] = ()
     base_rss_bytes: int | None = None  # of that peak, what the runtime needs without a model
+    seconds: float | None = None  # wall time from the start of the process to its end
     notes: tuple[str, ...] = ()  # what the reader should know; the figures stay valid
     sent_bytes: int = 0  # model bytes that crossed the link for this run
     transfer: Transfer | None = None  # how they did; None when the model was there already

@@ -65,6 +65,8 @@ class Workspace:
         self._used: set[str] = set()  # entries this session relies on: nobody removes them
         self._uses = f"run-{self._tag}-uses"  # their list on the device, for other sessions
         self._unwanted: set[str] = set()  # entries to remove at the end
+        self._placed: dict[str, Placed] = {}  # whole on the device, within `discarding`
+        self._nested = 0
         self._over = False
         self._lost = False  # a step got no answer: cleaning up would only wait once more
 
@@ -95,10 +97,12 @@ class Workspace:
             raise ValueError(f"not a content-addressed name: {sha256!r} {suffix!r}")
         name, size = sha256 + suffix, source.stat().st_size
         self._claim(name, keep)
+        if name in self._placed:
+            return self._placed[name]
         have = self._prepare(name, sha256, size)
         path = f"{self.root}/{name}"
         if have:
-            return Placed(path=path, sent_bytes=0)
+            return self._remember(name, path)
         with self._temporary() as temporary:
             remote = f"{self.root}/{temporary}"
             transfer = self.sender.send(source, remote, on_bytes)
@@ -109,6 +113,7 @@ class Workspace:
                 found = self._seal(*words, size=size)
             if found:
                 raise self._damaged(f"sha256 {found} instead of {sha256}")
+        self._remember(name, path)
         return Placed(path=path, sent_bytes=transfer.bytes, transfer=transfer)
 
     def claim(self, sha256: str, suffix: str, *, keep: bool) -> None:
@@ -127,10 +132,12 @@ class Workspace:
         name = hash_path(folder) + ".d"
         size = sum(file.stat().st_size for file in files)
         self._claim(name, keep)
+        if name in self._placed:
+            return self._placed[name]
         self._prepare(name, "", size)
         words = [word for row in listing for word in row]
         if self._step(scripts.SEAL_TREE, name, name, *words, may=(17,)).exit_code == 0:
-            return Placed(path=f"{self.root}/{name}", sent_bytes=0)
+            return self._remember(name, f"{self.root}/{name}")
         with self._temporary() as temporary:
             folders = {str(Path(row[2]).parent) for row in listing}
             self._step(scripts.SEAL_TREE, temporary, "new", *sorted(folders))
@@ -141,6 +148,7 @@ class Workspace:
             answer = self._step(scripts.SEAL_TREE, temporary, name, *words, may=(17,))
             if answer.exit_code:
                 raise self._damaged(tail(answer.stdout) or folder.name)
+        self._remember(name, f"{self.root}/{name}")
         return Placed(path=f"{self.root}/{name}", sent_bytes=sent)
 
     @contextmanager
@@ -159,6 +167,7 @@ class Workspace:
         if not name or "/" in name or name.startswith("."):
             raise ValueError(f"not an entry of the work folder: {path!r}")
         self._step(scripts.REMOVE, name)
+        self._placed.pop(name, None)
         self._used.discard(name)
         self._unwanted.discard(name)
 
@@ -168,6 +177,7 @@ class Workspace:
         self._check(answer)
         self._root = None
         self._used.clear()
+        self._placed.clear()
         self._unwanted.clear()
         lines = [line.split() for line in answer.stdout.decode(errors="replace").splitlines()]
         return sum(int(row[4]) for row in lines if len(row) > 4 and row[4].isdigit())
@@ -179,14 +189,30 @@ class Workspace:
 
     @contextmanager
     def discarding(self) -> Iterator[None]:
-        """Discard at the end of the block: on success, on errors and on Ctrl-C."""
+        """Discard at the end of the outermost block: on success, on errors and on Ctrl-C.
+
+        What was put within it is not looked for again: this session's list keeps it there.
+        """
+        self._nested += 1
         try:
             yield
         except BaseException:
             with suppress(DeviceError):  # what went wrong first is what counts
-                self.discard()
+                self._leave()
             raise
-        self.discard()
+        self._leave()
+
+    def _leave(self) -> None:
+        self._nested -= 1
+        if not self._nested:
+            self._placed.clear()
+            self.discard()
+
+    def _remember(self, name: str, path: str) -> Placed:
+        placed = Placed(path=path, sent_bytes=0)
+        if self._nested:
+            self._placed[name] = placed
+        return placed
 
     def close(self) -> None:
         """Discard, let go of the rest, then remove the oldest entries beyond the limit.

@@ -1,0 +1,133 @@
+"""How large the next process is to be, and when there have been enough. Pure."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from edgeopt.effort import Effort
+from edgeopt.measurement import ProcessRun, median_interval
+
+__all__ = ["Done", "Step", "next_step"]
+
+_FIRST_S = 0.3  # of timed runs in the first process, which says how large the others must be
+_LEAST_S, _LEAST_RUNS = 0.1, 3  # of each later one; 0.1 s is ten scheduler ticks
+_MOST_RUNS = 200_000  # of one process: as many numbers go over the link, and into the report
+_ALONE_S = 5.0  # one process alone cannot ask a second how large it must be
+_MOST_PROCESSES = 200
+# A process's own error may be this part of the asked width: of five processes that differ by
+# nothing else, Student's 95% interval is then 2 * 2.78 / sqrt(5) * 0.2 = half as wide as asked.
+_OWN_ERROR = 0.2
+_Z95 = statistics.NormalDist().inv_cdf(0.975)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Step:
+    """One process: exactly `runs` timed runs where `time_s` is 0, else see RunRequest."""
+
+    runs: int
+    time_s: float = 0.0
+    max_runs: int = _MOST_RUNS
+
+
+@dataclass(frozen=True, kw_only=True)
+class Done:
+    """A process that ended: `seconds` of wall time, `valid` when it counts."""
+
+    process: ProcessRun
+    seconds: float
+    valid: bool
+
+
+def next_step(effort: Effort, done: Sequence[Done], *, met: bool, deadline_s: float) -> Step | None:
+    """The process to start next; None when there have been enough.
+
+    `met`: the interval of what is there is as narrow as asked. `deadline_s` is that of one process.
+    Processes that do not count are repeated while max-time lasts.
+    """
+    valid = [d for d in done if d.valid]
+    dearest = max((d.seconds for d in done), default=0.0)
+    in_time = sum(d.seconds for d in done) + dearest <= effort.max_time_s
+    if len(done) - len(valid) > 2 * effort.processes or len(done) >= _most(effort):
+        return None
+    if effort.runs is not None:
+        more = len(valid) < effort.started and (len(done) < effort.started or in_time)
+        return _fixed(effort, effort.runs, len(valid)) if more else None
+    if not done:
+        return _first(effort, deadline_s)
+    # More processes than one make its interval honest, and wider: one that was asked for stays one.
+    found = len(valid) >= effort.processes and (met or effort.processes == 1)
+    if _lacking(effort, valid) or (in_time and not found):
+        return _later(effort, done, deadline_s)
+    return None
+
+
+def _most(effort: Effort) -> int:
+    return max(_MOST_PROCESSES, 3 * effort.processes)
+
+
+def _fixed(effort: Effort, runs: int, number: int) -> Step:
+    """Exactly `runs`, spread over the processes; the first ones get what is left over."""
+    return Step(runs=runs // effort.started + (number < runs % effort.started))
+
+
+def _lacking(effort: Effort, valid: Sequence[Done]) -> bool:
+    """Do the runs or the time that were asked for in any case still lack?"""
+    if effort.min_runs <= 1 and not effort.min_time_s:
+        return False
+    counts = [d.process.runs or 0 for d in valid]
+    timed_s = sum(_timed_s(d.process) for d in valid)
+    return sum(counts) < effort.min_runs or timed_s < effort.min_time_s
+
+
+def _timed_s(process: ProcessRun) -> float:
+    if process.samples_ns:
+        return sum(process.samples_ns) / 1e9
+    summary = process.summary_ns or {}
+    return (process.runs or 0) * summary.get("mean", 0.0) / 1e9
+
+
+def _share(effort: Effort) -> tuple[int, float]:
+    """What a process must bring of the asked minimum: runs and seconds."""
+    return math.ceil(effort.min_runs / effort.processes), effort.min_time_s / effort.processes
+
+
+def _first(effort: Effort, deadline_s: float) -> Step:
+    runs, seconds = _share(effort)
+    wanted = min(_FIRST_S, effort.max_time_s / 4 / effort.processes)
+    if effort.processes == 1:
+        wanted = min(_ALONE_S, effort.max_time_s / 2)
+    return _step(max(runs, _LEAST_RUNS), max(seconds, wanted), deadline_s, seconds)
+
+
+def _later(effort: Effort, done: Sequence[Done], deadline_s: float) -> Step:
+    """So many runs that the process's own error is small beside the precision asked for, and no
+    longer than its part of the time that is left."""
+    runs, seconds = _share(effort)
+    valid = [d for d in done if d.valid] or list(done)
+    left = max(0.0, effort.max_time_s - sum(d.seconds for d in done))
+    still = max(1, effort.processes - sum(d.valid for d in done))
+    idle = statistics.fmean(d.seconds - _timed_s(d.process) for d in done)
+    wanted = max(_needed_s(d.process, effort.precision) for d in valid)
+    wanted = max(_LEAST_S, min(wanted, left / still - idle))
+    return _step(max(runs, _LEAST_RUNS), max(seconds, wanted), deadline_s, seconds)
+
+
+def _step(runs: int, time_s: float, deadline_s: float, least_s: float) -> Step:
+    """Within the deadline, which is also start-up's and warm-up's, unless so much was asked for."""
+    time_s = max(least_s, min(time_s, deadline_s / 4))
+    return Step(runs=runs, time_s=round(time_s, 3), max_runs=max(runs, _MOST_RUNS))
+
+
+def _needed_s(process: ProcessRun, precision: float) -> float:
+    """Seconds of runs whose median has a standard error of a fifth of the precision, by what this
+    process's runs scatter: the error of a median falls with the root of their number."""
+    if not process.samples_ns:
+        return 1.0
+    ends = median_interval(sorted(process.samples_ns))
+    if ends is None:
+        return math.inf
+    error = math.log(ends[1] / ends[0]) / (2 * _Z95)
+    return _timed_s(process) * (error / (_OWN_ERROR * precision)) ** 2

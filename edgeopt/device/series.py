@@ -1,0 +1,202 @@
+"""Series: the processes of one or more variants on one device, one after the other, never two."""
+
+from __future__ import annotations
+
+import random
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from edgeopt.device.device import Device
+from edgeopt.device.enough import Done, Step, next_step
+from edgeopt.device.run import RunRequest, RunResult
+from edgeopt.device.runner import run
+from edgeopt.effort import Effort
+from edgeopt.errors import EdgeoptError
+from edgeopt.measurement import ProcessRun, measure
+from edgeopt.progress import Progress, Silent
+
+__all__ = ["Ran", "Series", "Variant", "run_series"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """A model to measure. Of the request the series sets `runs`, `time_s`, `max_runs`, `warmup`."""
+
+    name: str
+    request: RunRequest
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ran:
+    """One process that ended: `number` counts the variant's from 0. `valid` when it counts.
+
+    `began_s` is by the host's monotonic clock; `seconds` from the process's start to its end.
+    """
+
+    variant: str
+    number: int
+    result: RunResult
+    process: ProcessRun
+    began_s: float
+    seconds: float
+    valid: bool
+    complete: bool = True  # False: cut off, with the runs that had arrived
+
+
+OnProcess = Callable[[Ran], None]
+
+
+@dataclass
+class Series:
+    """What came of a series. `order` is the variants' names as they were started."""
+
+    seed: int
+    order: list[str] = field(default_factory=list)
+    errors: dict[str, EdgeoptError] = field(default_factory=dict)
+
+
+def run_series(
+    device: Device,
+    variants: Sequence[Variant],
+    effort: Effort,
+    progress: Progress,
+    on_process: OnProcess,
+    *,
+    judged: bool = True,
+) -> Series:
+    """Measure the variants, in rounds of random order; each one until it has had enough.
+
+    Every process goes to `on_process` at once, so that nothing is lost by what comes later. A
+    variant that fails has its error in the result, and the others go on. With `judged` False
+    disturbed processes count. Only the first process of a variant computes outputs.
+    """
+    series = Series(seed=effort.seed)
+    source = random.Random(effort.seed)
+    waiting = {v.name: _Runner(device, v, effort, series, on_process, judged) for v in variants}
+    show = _Shown(progress, device, len(variants))
+    # What is on the device stays until the last process, also where it may not be kept.
+    with device.workspace.discarding():
+        while waiting:
+            names = list(waiting)
+            source.shuffle(names)
+            for name in names:
+                try:
+                    more = waiting[name].process(show)
+                except EdgeoptError as error:
+                    series.errors[name] = error
+                    more = False
+                if not more:
+                    del waiting[name]
+    return series
+
+
+@dataclass
+class _Runner:
+    device: Device
+    variant: Variant
+    effort: Effort
+    series: Series
+    on_process: OnProcess
+    judged: bool
+    done: list[Done] = field(default_factory=list)
+
+    def process(self, show: _Shown) -> bool:
+        """Run the next process; False when there have been enough."""
+        request, name = self.variant.request, self.variant.name
+        step = next_step(self.effort, self.done, met=self._met(), deadline_s=request.timeout_s)
+        if step is None:
+            return False
+        number = len(self.done)
+        self.series.order.append(name)
+        began = time.monotonic()
+        try:
+            shown = show.process(name, number, self.effort)
+            result = run(self.device, _asked(request, step, self.effort, number), shown)
+        except EdgeoptError as error:
+            if isinstance(error.reached, RunResult):
+                self._take(error.reached, began, complete=False)
+            raise
+        self._take(result, began)
+        return True
+
+    def _take(self, result: RunResult, began_s: float, *, complete: bool = True) -> None:
+        number, seconds = len(self.done), time.monotonic() - began_s
+        seconds = result.seconds if result.seconds is not None else seconds
+        process = ProcessRun(
+            warmup_ns=result.warmup_ns,
+            samples_ns=result.samples_ns,
+            summary_ns=result.summary_ns,
+            first_ns=result.first_ns,
+            init_ns=result.init_ns,
+            peak_rss_bytes=result.peak_rss_bytes,
+            conditions=result.conditions,
+            invalid_reasons=result.invalid_reasons,
+        )
+        valid = complete and (not self.judged or measure(processes=[process]).valid)
+        self.done.append(Done(process=process, seconds=seconds, valid=valid))
+        ran = Ran(
+            variant=self.variant.name,
+            number=number,
+            result=result,
+            process=process,
+            began_s=began_s,
+            seconds=seconds,
+            valid=valid,
+            complete=complete,
+        )
+        self.on_process(ran)
+
+    def _met(self) -> bool:
+        """Is the median's interval as narrow as asked?"""
+        valid = [d.process for d in self.done if d.valid]
+        if self.effort.runs is not None or len(valid) < self.effort.processes:
+            return False
+        stats = measure(processes=valid, judged=False).stats
+        if stats.ci95_ns is None or not stats.median_ns:
+            return valid[0].summary_ns is not None  # a runtime that tells of no single run
+        return stats.ci95_ns[1] - stats.ci95_ns[0] <= self.effort.precision * stats.median_ns
+
+
+def _asked(request: RunRequest, step: Step, effort: Effort, number: int) -> RunRequest:
+    return replace(
+        request,
+        runs=step.runs,
+        time_s=step.time_s,
+        max_runs=step.max_runs,
+        warmup=effort.warmup,
+        want_outputs=request.want_outputs and number == 0,
+    )
+
+
+class _Shown:
+    """Progress of a series: a variant's first process says what is sent, then they are counted."""
+
+    def __init__(self, progress: Progress, device: Device, variants: int) -> None:
+        self.progress, self.variants = progress, variants
+        self.name = device.transport.name
+        self.count = 0
+        self.counting = False
+
+    def process(self, name: str, number: int, effort: Effort) -> _Process:
+        self.count += 1
+        if number == 0:
+            self.counting = False
+            return _Process(self.progress, name if self.variants > 1 else "")
+        if not self.counting:
+            self.counting = True
+            self.progress.stage(f"Repeat in other processes on {self.name}", None, "processes")
+        expected = effort.started * self.variants
+        self.progress.advance(self.count, max(expected, self.count))
+        return _Process(Silent(), "")
+
+
+class _Process:
+    """Progress of one process, which says which variant it is about where there are several."""
+
+    def __init__(self, progress: Progress, name: str) -> None:
+        self._progress, self._name = progress, name
+        self.advance, self.note = progress.advance, progress.note
+
+    def stage(self, text: str, total: int | None = None, unit: str = "") -> None:
+        self._progress.stage(f"{self._name}: {text}" if self._name else text, total, unit)
