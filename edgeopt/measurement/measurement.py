@@ -2,57 +2,144 @@
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
-from edgeopt.errors import InputError, ResultError
+from edgeopt.errors import ResultError
+from edgeopt.measurement import pool
+from edgeopt.measurement.interval import variance
+from edgeopt.measurement.judged import JudgedProcess, judge_process
+from edgeopt.measurement.notes import invalid_reasons, notes_of
 from edgeopt.measurement.process import ProcessRun
-from edgeopt.measurement.stats import Stats, median_interval, of_samples, of_summary
+from edgeopt.measurement.stats import Stats
 
 __all__ = ["Measurement", "measure"]
-
-# pyperf's rule for "the benchmark result may be unstable" (pyperf check, stdev above 10% of mean).
-_UNSTABLE = 0.10
 
 
 @dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """What one device did. Build it with `measure`; all but `processes` follows from the rest.
+    """What one device did. Build it with `measure`; all the figures follow from `processes`.
 
-    `summary_ns` stands in for `samples_ns` where a runtime prints no single runs. `notes` are
-    warnings that leave the numbers valid, `invalid_reasons` are not.
+    `asked` is how many processes were to be valid, `precision` the asked full width of the
+    median's 95% interval as a fraction of the median (None: none was asked for). With `judged`
+    false every reason is reported and the figures are used all the same.
     """
 
-    processes: tuple[ProcessRun, ...]
-    warmup_ns: tuple[int, ...] | None
-    samples_ns: tuple[int, ...] | None
-    first_ns: int | None
-    init_ns: int | None
-    peak_rss_bytes: int | None
-    summary_ns: Mapping[str, float] | None
-    conditions: Mapping[str, Any]
-    invalid_reasons: tuple[str, ...]
-    stats: Stats = field(compare=False)
-    notes: tuple[str, ...] = field(compare=False)
+    processes: tuple[JudgedProcess, ...]
+    asked: int
+    precision: float | None = None
+    judged: bool = True
+    stats: Stats = field(init=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if not self.processes:
+            raise ResultError("No process finished on the device, so there is no latency.")
+        object.__setattr__(self, "stats", pool.pooled_stats(self.pooled, self.summary_ns))
+
+    @cached_property
+    def pooled(self) -> tuple[JudgedProcess, ...]:
+        """The processes that the figures stand on: the valid ones, or all where none is."""
+        valid = tuple(p for p in self.processes if p.valid)
+        return valid if valid and self.judged else self.processes
+
+    @property
+    def left_out(self) -> tuple[JudgedProcess, ...]:
+        return tuple(p for p in self.processes if p not in self.pooled)
+
+    @cached_property
+    def invalid_reasons(self) -> tuple[str, ...]:
+        """Why the figures must not be believed. Empty when enough processes were undisturbed."""
+        return invalid_reasons(self.processes, self.asked) if self.judged else ()
 
     @property
     def valid(self) -> bool:
         return not self.invalid_reasons
 
     @property
+    def samples_ns(self) -> tuple[int, ...] | None:
+        """The timed runs of the pooled processes, one after the other."""
+        return tuple(t for p in self.pooled for t in p.samples_ns or ()) or None
+
+    @property
+    def warmup_ns(self) -> tuple[int, ...] | None:
+        rows = [p.warmup_ns for p in self.pooled if p.warmup_ns is not None]
+        return tuple(t for row in rows for t in row) if rows else None
+
+    @property
+    def summary_ns(self) -> Mapping[str, float] | None:
+        """What stands in for `samples_ns` where a runtime prints no single runs."""
+        return pool.pooled_summary([p.run.summary_ns for p in self.pooled if p.run.summary_ns])
+
+    @property
+    def first_ns(self) -> int | None:
+        """The median of the processes' first inferences; `init_ns`, of their initialisations."""
+        return _middle([p.run.first_ns for p in self.pooled])
+
+    @property
+    def init_ns(self) -> int | None:
+        return _middle([p.run.init_ns for p in self.pooled])
+
+    @property
+    def peak_rss_bytes(self) -> int | None:
+        """The most that any of the pooled processes took."""
+        return max((p.run.peak_rss_bytes or 0 for p in self.pooled), default=0) or None
+
+    @property
+    def conditions(self) -> Mapping[str, Any]:
+        """Of the first pooled process, with what was read `after` the last one."""
+        first, last = self.pooled[0].run.conditions, self.pooled[-1].run.conditions
+        return dict(first) | ({"after": last["after"]} if "after" in last else {})
+
+    @property
     def runs(self) -> int | None:
         """How many timed runs the numbers stand on; None when the runtime did not say."""
-        if self.samples_ns:
-            return len(self.samples_ns)
-        count = (self.summary_ns or {}).get("count")
-        return None if count is None else int(count)
+        counts = [len(p.samples_ns) if p.samples_ns else p.run.runs for p in self.pooled]
+        return None if None in counts else sum(c for c in counts if c is not None)
+
+    @property
+    def reached(self) -> float | None:
+        """The full width of the median's interval as a fraction of the median."""
+        ends, median = self.stats.ci95_ns, self.stats.median_ns
+        return None if ends is None or not median else (ends[1] - ends[0]) / median
+
+    @cached_property
+    def details(self) -> dict[str, Any]:
+        """`variance`, `outliers`, `modes`, `steady` and `precision` of the JSON document."""
+        rows = [p.samples_ns for p in self.pooled if p.samples_ns]
+        settled = [p.steady.settled for p in self.pooled]
+        drifts = [p.steady.drift for p in self.pooled if p.steady.drift is not None]
+        met = None
+        if self.precision is not None:
+            met = self.reached is not None and self.reached <= self.precision
+        return {
+            "variance": pool.variance_json(variance(rows) if rows else None, len(rows)),
+            "outliers": pool.outliers_json(self.pooled),
+            "modes": pool.modes_json(self.pooled),
+            "steady": {
+                "settled": settled.count(True),
+                "unsettled": settled.count(False),
+                "unknown": settled.count(None),
+                "moved_runs": sum(p.moved_runs for p in self.pooled),
+                "drift": max(drifts, key=abs) if drifts else None,
+            },
+            "precision": {"asked": self.precision, "reached": self.reached, "met": met},
+        }
+
+    @cached_property
+    def notes(self) -> tuple[str, ...]:
+        """Warnings that leave the numbers valid."""
+        return notes_of(self)
 
     def to_json(self) -> dict[str, Any]:
+        warmup, samples, summary = self.warmup_ns, self.samples_ns, self.summary_ns
         return {
-            "warmup_ns": None if self.warmup_ns is None else list(self.warmup_ns),
-            "samples_ns": None if self.samples_ns is None else list(self.samples_ns),
-            "summary_ns": None if self.summary_ns is None else dict(self.summary_ns),
+            "warmup_ns": None if warmup is None else list(warmup),
+            "samples_ns": None if samples is None else list(samples),
+            "summary_ns": None if summary is None else dict(summary),
             "stats": self.stats.to_json(),
             "runs": self.runs,
             "first_ns": self.first_ns,
@@ -61,6 +148,10 @@ class Measurement:
             "conditions": dict(self.conditions),
             "valid": self.valid,
             "invalid_reasons": list(self.invalid_reasons),
+            "judged": self.judged,
+            "processes_asked": self.asked,
+            "processes": [p.to_json(pooled=p in self.pooled) for p in self.processes],
+            **self.details,
             "notes": list(self.notes),
         }
 
@@ -70,26 +161,9 @@ class Measurement:
 
         Raises InputError for a document that is not one.
         """
-        try:
-            return measure(
-                processes=[
-                    ProcessRun(
-                        warmup_ns=_whole(document.get("warmup_ns")),
-                        samples_ns=_whole(document.get("samples_ns")),
-                        first_ns=document.get("first_ns"),
-                        init_ns=document.get("init_ns"),
-                        peak_rss_bytes=document.get("peak_rss_bytes"),
-                        summary_ns=document.get("summary_ns"),
-                        conditions=dict(document.get("conditions") or {}),
-                        invalid_reasons=tuple(map(str, document.get("invalid_reasons") or ())),
-                    )
-                ]
-            )
-        except (TypeError, ValueError, AttributeError, ResultError) as error:
-            raise InputError(
-                f"The report's measurement cannot be read: {error}",
-                "Give a report that edgeopt deploy or edgeopt benchmark wrote.",
-            ) from error
+        from edgeopt.measurement.document import read_measurement
+
+        return read_measurement(document)
 
 
 def measure(
@@ -102,45 +176,19 @@ def measure(
 ) -> Measurement:
     """The measurement of these processes, in the order in which they ran.
 
-    `asked` is how many were to be valid (None: all given), `precision` the asked full width of the
-    median's 95% interval as a fraction of it. `judged` false keeps every reason but believes the
-    figures all the same. The fields of one ProcessRun may be given instead of `processes`.
-    Raises ResultError when there is no process.
+    `asked` is how many were to be valid (None: as many as are given); fewer than half of those make
+    it invalid. `precision` and `judged` are as in Measurement. The fields of one ProcessRun may be
+    given instead of `processes`. Raises ResultError when there is none.
     """
     runs = tuple(processes) or (ProcessRun(**single),)
-    samples = [t for run in runs for t in run.samples_ns or ()]
-    summary = runs[0].summary_ns
-    stats = of_samples(samples, median_interval(sorted(samples))) if samples else None
-    stats = stats or of_summary(summary or {})
     return Measurement(
-        processes=runs,
-        warmup_ns=runs[0].warmup_ns,
-        samples_ns=tuple(samples) or None,
-        first_ns=runs[0].first_ns,
-        init_ns=runs[0].init_ns,
-        peak_rss_bytes=runs[0].peak_rss_bytes,
-        summary_ns=summary,
-        conditions=dict(runs[0].conditions),
-        invalid_reasons=tuple(reason for run in runs for reason in run.invalid_reasons),
-        stats=stats,
-        notes=_notes(stats, samples),
+        processes=tuple(map(judge_process, runs)),
+        asked=len(runs) if asked is None else asked,
+        precision=precision,
+        judged=judged,
     )
 
 
-def _notes(stats: Stats, samples: Sequence[int]) -> tuple[str, ...]:
-    notes = []
-    if not samples:
-        lost = "percentiles and interval" if stats.median_ns else "median, percentiles and interval"
-        notes.append(f"The runtime prints no single runs: {lost} unknown.")
-    if stats.stdev_ns is not None and stats.mean_ns and stats.stdev_ns > _UNSTABLE * stats.mean_ns:
-        share = 100 * stats.stdev_ns / stats.mean_ns
-        notes.append(f"Unstable: the standard deviation is {share:.0f}% of the mean (above 10%).")
-    return tuple(notes)
-
-
-def _whole(values: Any) -> tuple[int, ...] | None:
-    if values is None:
-        return None
-    if not isinstance(values, list) or any(type(value) is not int for value in values):
-        raise TypeError("its times are not lists of whole nanoseconds.")
-    return tuple(values)
+def _middle(values: Sequence[int | None]) -> int | None:
+    known = [v for v in values if v is not None]
+    return math.floor(statistics.median(known)) if known else None

@@ -17,7 +17,8 @@ _P90_MIN, _P99_MIN = 10, 100  # fewer samples hold no such run: it would be a gu
 class Stats:
     """Derived, all in nanoseconds. None: not measured, or more than the samples can tell.
 
-    `stdev_ns` divides by n-1 when raw samples are there. `ci95_ns` is the interval of the median.
+    `stdev_ns` divides by n-1 when raw samples are there. `ci95_ns` is the interval of the median,
+    `mean_ci95_ns` that of the mean, which needs two processes.
     """
 
     median_ns: float | None = None
@@ -26,6 +27,7 @@ class Stats:
     p90_ns: float | None = None
     p99_ns: float | None = None
     ci95_ns: tuple[float, float] | None = None
+    mean_ci95_ns: tuple[float, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -35,6 +37,7 @@ class Stats:
             "p90_ns": self.p90_ns,
             "p99_ns": self.p99_ns,
             "ci95_ns": list(self.ci95_ns) if self.ci95_ns else None,
+            "mean_ci95_ns": list(self.mean_ci95_ns) if self.mean_ci95_ns else None,
         }
 
 
