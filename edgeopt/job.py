@@ -23,8 +23,8 @@ class Job:
     """The flags of convert, compile, deploy and benchmark as values. Times in seconds.
 
     `target` is a name or file (None: the device's own in devices.toml, else cpu). `device` is a
-    name or URL (None: `local`). `output` is a folder, or the path of the final
-    .tflite. `goal` is "accuracy", "latency", "size" or None (the target's own).
+    name or URL (None: `local`). `runtime` None: the target's own. `output` is a folder, or the path
+    of the final .tflite. `goal` is "accuracy", "latency", "size" or None (the target's own).
     `parity_samples` are run on the device and on the host, and compared;
     `tolerance` overrides the parity tolerance, in units of the model's output.
     """
@@ -58,6 +58,8 @@ class Job:
     compiler_flags: Mapping[str, str] = field(default_factory=dict)
     benchmark_binary: Path | None = None
     device_python: str | None = None
+    runtime: str | None = None
+    native_library: Path | None = None
     offline: bool = False
     keep: bool = True
     run: bool = True

@@ -54,6 +54,7 @@ BUILTINS: dict[str, dict[str, str]] = {
     "runtimes": {
         "litert": "edgeopt.device.agent_runner:run",
         "edgetpu": "edgeopt.device.agent_runner:run",
+        "native": "edgeopt.device.native_runner:run",
         "benchmark_model": "edgeopt.device.benchmark_model:run",
         "none": "edgeopt.device.no_runtime:run",
     },

@@ -176,6 +176,20 @@ measuring = stack(
         help="benchmark_model (a file, or a folder with its libraries) for devices without Python.",
     ),
     device_python,
+    option(
+        "--runtime",
+        env="RUNTIME",
+        metavar="NAME",
+        help="litert, native (a small C program, no Python in the times) or benchmark_model."
+        "  [default: the target's]",
+    ),
+    option(
+        "--native-library",
+        env="NATIVE_LIBRARY",
+        type=click.Path(path_type=Path),
+        metavar="WHEEL",
+        help="An ai-edge-litert wheel for --runtime native on devices without Python.",
+    ),
     option("--offline", env="OFFLINE", is_flag=True, help="Download nothing."),
 )
 _EFFORT = ("runs", "warmup", "precision", "max_time_s", "processes")

@@ -44,6 +44,8 @@ KEYS: dict[str, tuple[type, ...]] = {
     "compiler": (str,),
     "benchmark_binary": (str,),
     "device_python": (str,),
+    "runtime": (str,),
+    "native_library": (str,),
     "offline": (bool,),
     "preprocess": (str, dict),
 }

@@ -14,7 +14,7 @@ from edgeopt.pipeline.session import Session
 if TYPE_CHECKING:
     from edgeopt.device.inventory import DeviceSpec
 
-__all__ = ["device_spec", "settle_device"]
+__all__ = ["device_spec", "runtime_name", "settle_device"]
 
 
 def device_spec(session: Session) -> DeviceSpec:
@@ -32,6 +32,15 @@ def device_spec(session: Session) -> DeviceSpec:
         benchmark_binary=job.benchmark_binary or spec.benchmark_binary,
         python=job.device_python or spec.python,
     )
+
+
+def runtime_name(session: Session) -> str:
+    """What runs the model there, by its name in the registry: --runtime, else the target's."""
+    return session.job.runtime or session.target.runtime
+
+
+def _needs(runtime: str) -> str:
+    return "a Linux wheel (native)" if runtime == "native" else f"Python ({runtime})"
 
 
 def settle_device(session: Session) -> None:
@@ -53,10 +62,11 @@ def settle_device(session: Session) -> None:
             f"{target.name} is reached over ADB, and no device was named.",
             "Give --device adb://SERIAL (adb devices shows them), or a name of devices.toml.",
         )
-    native = target.runtime == "benchmark_model"
-    if spec.kind == "adb" and not native and target.runtime in registry.BUILTINS["runtimes"]:
+    runtime = runtime_name(session)
+    own_program = runtime == "benchmark_model"
+    if spec.kind == "adb" and not own_program and runtime in registry.BUILTINS["runtimes"]:
         raise InputError(
-            f"{target.name} runs through Python ({target.runtime}), and Android, which is behind "
+            f"{target.name} runs through {_needs(runtime)}, and Android, which is behind "
             f"{spec.name}, has none.",
             "Use --target android-arm64 for its CPU, or --target android-gpu for its GPU.",
         )

@@ -11,7 +11,7 @@ from edgeopt.dataset import load_dataset
 from edgeopt.errors import DeviceError, EdgeoptError, ModelError, ResultError
 from edgeopt.facts import ModelFacts
 from edgeopt.feed import feed, real_inputs, seeded_inputs
-from edgeopt.pipeline.destination import device_spec
+from edgeopt.pipeline.destination import device_spec, runtime_name
 from edgeopt.pipeline.measuring import Measuring
 from edgeopt.pipeline.session import Session
 
@@ -140,7 +140,9 @@ def _request(session: Session, facts: ModelFacts) -> RunRequest:
     from edgeopt.device.run import RunRequest
 
     job = session.job
-    options: dict[str, str] = {"runtime": session.target.runtime}
+    options: dict[str, str] = {"runtime": runtime_name(session)}
+    if job.native_library is not None:
+        options["native_library"] = str(job.native_library)
     if job.offline:
         options["offline"] = "true"
     return RunRequest(
@@ -206,7 +208,8 @@ def _believe(session: Session) -> None:
 
 def _kernels(result: RunResult) -> dict[str, Any]:
     return {
-        "runtime": result.runtime,
+        # The native runner calls the C library of the same wheel, with the same kernels.
+        "runtime": "ai_edge_litert" if result.runtime == "native" else result.runtime,
         "version": result.runtime_version,
         "arch": result.facts.get("arch"),
         "accelerator": result.accelerator,
