@@ -69,15 +69,18 @@ def lab(sshd: Sshd, tmp_path: Path) -> Iterator[Lab]:
     with (tmp_path / "exporter.yaml").open("w") as file:
         file.write(_EXPORT.format(board=sshd))
     lab = Lab(where, home, sshd)
-    served = [
-        subprocess.Popen(argv, cwd=tmp_path, env=lab.env(), stderr=subprocess.DEVNULL)
-        for argv in (
-            ["labgrid-coordinator", "-l", where],
-            ["labgrid-exporter", "-c", where, "-n", "rack", "exporter.yaml"],
+    served: list[subprocess.Popen[bytes]] = []
+
+    def serve(*argv: str) -> None:
+        silent = subprocess.DEVNULL
+        served.append(
+            subprocess.Popen(argv, cwd=tmp_path, env=lab.env(), stdout=silent, stderr=silent)
         )
-    ]
+
     try:
+        serve("labgrid-coordinator", "-l", where)
         _until(lambda: lab.client("create").returncode == 0)
+        serve("labgrid-exporter", "-c", where, "-n", "rack", "exporter.yaml")
         assert lab.client("add-match", "rack/group/NetworkService").returncode == 0
         _until(lambda: "NetworkService" in lab.client("resources").stdout)
         lab.call("devices", "pin", "plain", "--fingerprint", sshd.fingerprint)
