@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from edgeopt.cli import options
+from edgeopt.cli.fleet_options import devices_of
 
 __all__ = ["benchmark"]
 
@@ -20,6 +21,7 @@ __all__ = ["benchmark"]
 @options.preprocess
 @options.measuring
 @options.keep
+@options.several
 @options.report
 @options.as_json
 def benchmark(as_json: bool, report: Path | None, **flags: Any) -> None:
@@ -29,6 +31,11 @@ def benchmark(as_json: bool, report: Path | None, **flags: Any) -> None:
     """
     from edgeopt import pipeline
     from edgeopt.cli.perform import perform
+    from edgeopt.cli.perform_all import benchmark_several
 
+    devices = devices_of(flags)
     job = options.job(**flags)
-    perform("benchmark", pipeline.benchmark, job, as_json=as_json, report=report)
+    if devices is not None:
+        benchmark_several(job, devices, as_json=as_json, report=report)
+    else:
+        perform("benchmark", pipeline.benchmark, job, as_json=as_json, report=report)

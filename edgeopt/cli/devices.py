@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from edgeopt.cli import leases, options, output
+from edgeopt.cli import devices_each, leases, options, output
+from edgeopt.cli.fleet_options import Devices
 from edgeopt.errors import DeviceError
 
 __all__ = ["devices"]
@@ -56,68 +57,52 @@ def list_(as_json: bool) -> None:
 
 
 @devices.command("show")
-@click.argument("device")
+@devices_each.devices_argument
 @options.as_json
-def show(device: str, as_json: bool) -> None:
-    """Connect to DEVICE and show what it is."""
-    from edgeopt.device import reached, resolve
-
-    spec = resolve(device, folders=_folders())
-    with reached(spec) as connected:
-        facts = dict(connected.facts())
-    if as_json:
-        output.emit(
-            "devices", {"name": spec.name, "kind": spec.kind, "url": spec.url, "facts": facts}
-        )
-        return
-    console = output.stdout()
-    console.print(f"[bold cyan]{spec.name}[/]  {spec.url}")
-    for key, value in sorted(facts.items()):
-        console.print(f"  {key:<18} {'-' if value is None else value}", markup=False)
+def show(device: tuple[str, ...], tags: tuple[str, ...], jobs: int | None, as_json: bool) -> None:
+    """Connect to DEVICE and show what it is. Several (a b, a,b or all) are asked at once."""
+    one = devices_each.chosen(device, tags, jobs)
+    if isinstance(one, Devices):
+        return devices_each.each(one, devices_each.show, as_json=as_json)
+    found = devices_each.show(one)
+    return output.emit("devices", found) if as_json else devices_each.say_facts(found)
 
 
 @devices.command("doctor")
-@click.argument("device")
+@devices_each.devices_argument
 @options.as_json
-def doctor(device: str, as_json: bool) -> None:
-    """Check that DEVICE can be reached, written to and can run models (exit 5 when not)."""
-    from edgeopt.device import reached, resolve
-    from edgeopt.device.doctor import doctor as examine
+def doctor(device: tuple[str, ...], tags: tuple[str, ...], jobs: int | None, as_json: bool) -> None:
+    """Check that DEVICE can be reached, written to and can run models (exit 5 when not).
 
-    spec = resolve(device, folders=_folders())
-    with reached(spec) as connected:
-        checks = examine(connected)
-    failed = [c for c in checks if not c.ok]
-    rows = [c.to_json() for c in checks]
-    content = {"name": spec.name, "kind": spec.kind, "url": spec.url, "checks": rows}
-    if not as_json:
-        output.checks(rows)
-    if failed:
-        raise DeviceError(
-            f"{spec.name}: {len(failed)} of {len(checks)} checks failed ({failed[0].name}).",
-            failed[0].hint,
-            reached=content,
-        )
-    if as_json:
-        output.emit("devices", content)
+    Several (a b, a,b or all) are examined at once.
+    """
+    one = devices_each.chosen(device, tags, jobs)
+    if isinstance(one, Devices):
+        return devices_each.each(one, devices_each.doctor, as_json=as_json)
+    try:
+        found = devices_each.doctor(one)
+    except DeviceError as error:
+        if error.reached and not as_json:
+            output.checks(error.reached["checks"])
+        raise
+    return output.emit("devices", found) if as_json else output.checks(found["checks"])
 
 
 @devices.command("clean")
-@click.argument("device")
+@devices_each.devices_argument
 @options.as_json
-def clean(device: str, as_json: bool) -> None:
-    """Remove everything that edgeopt left on DEVICE."""
-    from edgeopt.device import clean as empty
-    from edgeopt.device import held, resolve
+def clean(device: tuple[str, ...], tags: tuple[str, ...], jobs: int | None, as_json: bool) -> None:
+    """Remove everything that edgeopt left on DEVICE, or on each of several (a b, a,b or all)."""
     from edgeopt.report.units import bytes_text
 
-    spec = resolve(device, folders=_folders())
-    with held(spec, purpose="devices clean", wait_s=0) as connected:
-        freed = empty(connected)
+    one = devices_each.chosen(device, tags, jobs)
+    if isinstance(one, Devices):
+        return devices_each.each(one, devices_each.clean, as_json=as_json)
+    found = devices_each.clean(one)
     if as_json:
-        output.emit("devices", {"name": spec.name, "freed_bytes": freed})
-    else:
-        output.stdout().print(f"{spec.name}: {bytes_text(freed)} freed", markup=False)
+        return output.emit("devices", found)
+    text = f"{found['name']}: {bytes_text(found['freed_bytes'])} freed"
+    return output.stdout().print(text, markup=False)
 
 
 @devices.command("pin")

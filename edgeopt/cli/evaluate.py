@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from edgeopt.cli import options, output
+from edgeopt.cli.fleet_options import devices_of
 
 __all__ = ["evaluate"]
 
@@ -40,6 +41,7 @@ __all__ = ["evaluate"]
 @options.timeout
 @options.wait
 @options.keep
+@options.several
 @options.as_json
 def evaluate(
     baseline: Path | None,
@@ -55,6 +57,12 @@ def evaluate(
     """
     from edgeopt.verify.accuracy import Measuring
 
+    if (devices := devices_of(flags)) is not None:
+        from edgeopt.cli.perform_all import evaluate_several
+
+        more = {"baseline": baseline, "limit": limit, "processes": processes}
+        evaluate_several(options.job(**flags), devices, as_json=as_json, **more)
+        return
     with output.progress() as progress, Measuring() as measuring:  # it starts beside what follows
         from edgeopt import pipeline
         from edgeopt.store import Store

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from edgeopt.cli import output
 from edgeopt.errors import EdgeoptError
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
     Told = Callable[[FleetReport], None]
 
-__all__ = ["deploy_several", "perform_all"]
+__all__ = ["benchmark_several", "deploy_several", "evaluate_several", "perform_all"]
 
 
 def deploy_several(
@@ -34,6 +34,28 @@ def deploy_several(
         return deploy_all(job, chosen, Store(), show, jobs=jobs, told=told)
 
     perform_all("deploy", work, devices, as_json=as_json, report=report)
+
+
+def benchmark_several(job: Job, devices: Devices, *, as_json: bool, report: Path | None) -> None:
+    from edgeopt.pipeline.several import benchmark_all
+    from edgeopt.store import Store
+
+    def work(show: Several, told: Told) -> FleetReport:
+        chosen, jobs = devices.selection, devices.jobs
+        return benchmark_all(job, chosen, Store(), show, jobs=jobs, told=told)
+
+    perform_all("benchmark", work, devices, as_json=as_json, report=report)
+
+
+def evaluate_several(job: Job, devices: Devices, *, as_json: bool, **more: Any) -> None:
+    from edgeopt.pipeline.several import evaluate_all
+    from edgeopt.store import Store
+
+    def work(show: Several, told: Told) -> FleetReport:
+        chosen, jobs = devices.selection, devices.jobs
+        return evaluate_all(job, chosen, Store(), show, jobs=jobs, **more)
+
+    perform_all("evaluate", work, devices, as_json=as_json)
 
 
 def perform_all(

@@ -35,7 +35,8 @@ class Fleet:
     """Use it in a `with`: leaving it on an error or Ctrl-C ends all work, and cleans up after it.
 
     `jobs` is how many devices work at a time (None: all). `told` gets the report whenever a row is
-    added. An exception that ends the block carries the report so far as its `reached`.
+    added. `disturbed` False is for work that this machine may do beside the others'. An exception
+    that ends the block carries the report so far as its `reached`.
     """
 
     def __init__(
@@ -45,9 +46,10 @@ class Fleet:
         *,
         jobs: int | None = None,
         told: Callable[[FleetReport], None] | None = None,
+        disturbed: bool = True,
     ) -> None:
         self.selection, self.show = selection, show
-        self._told = told
+        self._told, self._disturbed = told, disturbed
         self._slots = threading.BoundedSemaphore(jobs or max(1, len(selection.devices)))
         self._lanes = {chosen.address: threading.Lock() for chosen in selection.devices}
         self._alone: list[tuple[Chosen, Work]] = []
@@ -76,7 +78,7 @@ class Fleet:
 
     def start(self, chosen: Chosen, work: Work) -> None:
         """Begin `work` for a device; this machine's begins in `finish`."""
-        if chosen.spec.kind == "local":
+        if chosen.spec.kind == "local" and self._disturbed:
             self._alone.append((chosen, work))
         else:
             self._begin(chosen, work)
@@ -115,7 +117,7 @@ class Fleet:
 
     def _said_of_local(self) -> list[str]:
         kinds = [chosen.spec.kind for chosen in self.selection.devices]
-        if "local" not in kinds or len(kinds) < 2:
+        if not self._disturbed or "local" not in kinds or len(kinds) < 2:
             return []
         return [
             "This machine (local) is measured by itself, after the others: work for them would "

@@ -25,6 +25,7 @@ from edgeopt.pipeline import (
 from edgeopt.pipeline.destination import settle_device
 from edgeopt.pipeline.estimating import estimate_json
 from edgeopt.pipeline.ranging import check_ranges
+from edgeopt.pipeline.references import References
 from edgeopt.pipeline.session import Session, Step
 from edgeopt.plan import make_plan
 from edgeopt.progress import Progress
@@ -33,7 +34,7 @@ from edgeopt.report.together import JointReport
 from edgeopt.store import Store, publish
 
 __all__ = [
-    "benchmark", "compile_model", "compile_together", "convert", "deploy", "deploy_made", "made",
+    "as_it_is", "benchmark", "compile_model", "compile_together", "convert", "deploy", "deploy_made", "made",
     "plan", "planned",
 ]  # fmt: skip
 
@@ -75,9 +76,18 @@ def compile_together(jobs: Sequence[Job], store: Store, progress: Progress) -> J
     return JointReport(reports=tuple(session.report for session in sessions))
 
 
-def benchmark(job: Job, store: Store, progress: Progress) -> Report:
-    """Run a .tflite as it is on a device."""
-    return Session(job, store, progress).walk(_as_it_is, settle_device, running.run)
+def benchmark(
+    job: Job, store: Store, progress: Progress, references: References | None = None
+) -> Report:
+    """Run a .tflite as it is on a device. Several devices share their `references`."""
+    session = Session(job, store, progress)
+    session.references = references
+    return session.walk(_as_it_is, settle_device, running.run)
+
+
+def as_it_is(session: Session) -> None:
+    """What a benchmark does before the run: refuse what it cannot run, or where."""
+    session.walk(_as_it_is, settle_device)
 
 
 def deploy(job: Job, store: Store, progress: Progress) -> Report:

@@ -10,7 +10,7 @@ from typing import Any
 from edgeopt.device.selection import Chosen, Selection
 from edgeopt.errors import EdgeoptError, InputError
 from edgeopt.job import Job
-from edgeopt.pipeline import candidates, flow
+from edgeopt.pipeline import candidates, evaluating, flow
 from edgeopt.pipeline.destination import settle_device
 from edgeopt.pipeline.fleet import Fleet
 from edgeopt.pipeline.references import References
@@ -21,7 +21,7 @@ from edgeopt.report.fleet import FleetReport
 from edgeopt.store import Store
 from edgeopt.target import load_target
 
-__all__ = ["deploy_all", "each_device", "plan_all"]
+__all__ = ["benchmark_all", "deploy_all", "each_device", "evaluate_all", "plan_all"]
 
 Told = Callable[[FleetReport], None]
 Verb = Callable[[Job, Progress], Any]
@@ -71,6 +71,46 @@ def plan_all(job: Job, selection: Selection, store: Store, show: Several) -> Fle
             for chosen in devices:
                 fleet.settle(chosen, report)
         return fleet.finish()
+
+
+def benchmark_all(
+    job: Job,
+    selection: Selection,
+    store: Store,
+    show: Several,
+    *,
+    jobs: int | None = None,
+    told: Told | None = None,
+) -> FleetReport:
+    """Run a .tflite as it is on each device."""
+    references = References()
+
+    def work(own: Job, progress: Progress) -> Report:
+        return flow.benchmark(own, store, progress, references)
+
+    return each_device(job, selection, show, work, jobs=jobs, told=told)
+
+
+def evaluate_all(
+    job: Job,
+    selection: Selection,
+    store: Store,
+    show: Several,
+    *,
+    jobs: int | None = None,
+    **more: Any,
+) -> FleetReport:
+    """Measure the accuracy of a model on each device itself, as evaluate --on-device does."""
+    if not job.on_device:
+        raise InputError(
+            "Without --on-device nothing runs on a device, and several of them have no meaning.",
+            "Add --on-device, or leave --device out.",
+        )
+
+    def work(own: Job, progress: Progress) -> dict[str, Any]:
+        return evaluating.evaluate(own, store, progress, **more)
+
+    return each_device(job, selection, show, work, jobs=jobs)
 
 
 def each_device(

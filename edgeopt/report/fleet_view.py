@@ -16,7 +16,9 @@ from edgeopt.report.units import bytes_text, duration_text
 
 __all__ = ["fleet_markdown", "fleet_summary", "row_text"]
 
-_HEADS = ("device", "result", "median", "95% interval", "p90", "parity", "sent")
+_HEADS = (
+    "device", "result", "median", "95% interval", "p90", "parity", "accuracy", "sent", "found",
+)  # fmt: skip
 
 
 def row_text(row: DeviceRow) -> str:
@@ -24,14 +26,29 @@ def row_text(row: DeviceRow) -> str:
     if row.error:
         return str(row.error["message"])
     content = row.content()
-    said = [f"{content['freed_bytes']} B freed"] if "freed_bytes" in content else []
+    if plain := _examined(content):
+        return plain
+    said: list[str] = []
     cells = _cells(row, content)
     said += [f"median {cells['median']}"] if cells["median"] != "-" else []
     said += [f"parity {cells['parity']}"] if cells["parity"] != "-" else []
-    accuracy = content.get("accuracy")
-    if accuracy and accuracy.get("where") == "device":
-        said.append(f"{accuracy['metric']} {accuracy['optimized']:.4f}")
+    said += [cells["accuracy"]] if cells["accuracy"] != "-" else []
     return ", ".join(said) or "done"
+
+
+def _examined(content: Mapping[str, Any]) -> str:
+    """What `devices clean`, `doctor` and `show` found."""
+    if "freed_bytes" in content:
+        return f"{bytes_text(content['freed_bytes'])} freed"
+    if "checks" in content:
+        found = content["checks"]
+        return f"{sum(bool(check['ok']) for check in found)} of {len(found)} checks passed"
+    facts = content.get("facts")
+    if facts is None:
+        return ""
+    cores = f"{facts['cores']} cores" if facts.get("cores") else None
+    told = (facts.get("model"), facts.get("cpu"), cores, facts.get("arch"), facts.get("os"))
+    return ", ".join(str(value) for value in told if value)
 
 
 def _cells(row: DeviceRow, content: Mapping[str, Any]) -> dict[str, str]:
@@ -52,8 +69,17 @@ def _cells(row: DeviceRow, content: Mapping[str, Any]) -> dict[str, str]:
         "95% interval": " to ".join(duration_text(v) for v in interval) if interval else "-",
         "p90": duration_text(stats["p90_ns"]) if stats.get("p90_ns") else "-",
         "parity": _parity(parity),
+        "accuracy": _accuracy(content.get("accuracy")),
+        "found": _examined(content) or "-",
         "sent": "-" if sent is None else bytes_text(sent) if sent else "nothing",
     }
+
+
+def _accuracy(accuracy: Mapping[str, Any] | None) -> str:
+    """Only what the device itself computed: the host's is the same for all."""
+    if not accuracy or accuracy.get("where") != "device" or accuracy.get("optimized") is None:
+        return "-"
+    return f"{accuracy['metric']} {accuracy['optimized']:.4f}"
 
 
 def _parity(parity: Mapping[str, Any] | None) -> str:
@@ -104,7 +130,7 @@ def _table(fleet: FleetReport) -> Table:
     used = [h for h in _HEADS if h in _HEADS[:2] or any(cells[h] != "-" for cells in rows)]
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     for head in used:
-        left = head in ("device", "result", "parity")
+        left = head in ("device", "result", "parity", "accuracy", "found")
         table.add_column(head, justify="left" if left else "right", overflow="fold")
     for row, cells in zip(fleet.rows, rows, strict=True):
         colour = "red" if row.error else "green"
