@@ -66,6 +66,8 @@ def explained(
         return InputError(f"The samples do not fit the model: {text}.", "See edgeopt inspect.")
     if code in ("compiled", "not_compiled", "accelerator"):
         return ModelError(f"On {name}: {text}.", "Choose the target that the model is made for.")
+    if code in ("no_profiler", "profiler", "batch"):
+        return _special(code, name, text, message)
     if code == "load":
         return _load(name, text)
     return DeviceError(f"The run on {name} failed: {text}.", "Try edgeopt devices doctor.")
@@ -79,6 +81,31 @@ def _closed(device: Device, chip: EdgeTpuRun | None) -> DeviceError:
         f"The Edge TPU of {device.transport.name} does not open: {why.what}.",
         why.hint,
         details={"reason": why.reason, "edgetpu": state.to_json()},
+    )
+
+
+def _special(code: str, name: str, text: str, message: dict[str, Any]) -> EdgeoptError:
+    """Of a profile or a load (agent/profile.py, agent/load.py)."""
+    if code == "batch":
+        return InputError(
+            f"--batch cannot change this model: {text}.",
+            "Convert it with that batch (edgeopt convert --batch N), or with an open one.",
+        )
+    if code == "profiler":
+        return ModelError(
+            f"LiteRT's profiler on {name} cannot take this model: {text}.",
+            "Profile it with benchmark_model (--benchmark-binary), which takes all that run.",
+        )
+    facts = message.get("facts")
+    proven = facts.get("proven") if isinstance(facts, dict) else None
+    versions = ", ".join(clean_text(str(v), 20) for v in proven[:5]) if proven else ""
+    known = f" edgeopt knows the profiler of ai-edge-litert {versions}, 64-bit Linux." * bool(
+        versions
+    )
+    return DeviceError(
+        f"{name} has no profiler that edgeopt can use: {text}.{known}",
+        "Install that version there (pip install ai-edge-litert==VERSION), or profile with"
+        " benchmark_model (--benchmark-binary).",
     )
 
 

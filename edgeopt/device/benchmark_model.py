@@ -19,6 +19,7 @@ from edgeopt.device.packing import Transfer
 from edgeopt.device.printable import clean_text
 from edgeopt.device.run import RunRequest, RunResult
 from edgeopt.device.shell_conditions import read_conditions, reasons
+from edgeopt.device.transport import SILENCE_S, attending
 from edgeopt.errors import DeviceError, InputError
 
 if TYPE_CHECKING:
@@ -31,6 +32,7 @@ __all__ = ["flags", "run"]
 _PRECISIONS = {"float16": "true", "float32": "false"}
 _BACKENDS = ("cl", "gl")
 _LOG_CHARS = 200_000
+_PROFILE_CHARS = 20_000_000  # three lines an operator, each with the names of its tensors
 # Flags a program may not know without the result changing its meaning.
 _HARMLESS = {"report_peak_memory_footprint", "max_secs", "min_secs", "warmup_min_secs"}
 _WARMUP_S = 0.5  # its own default, where no number was asked for: it has no rule for settled
@@ -38,12 +40,19 @@ _LOCK_WAIT_S = 120.0
 _BUSY = 75  # EX_TEMPFAIL of sysexits.h
 # One measurement at a time, by the lock file that the agent takes too: $1 it, $2 seconds to wait.
 # The program is a child and not exec'ed: Linux counts what a process was before its exec as its
-# peak memory, and on this machine that would be edgeopt itself.
+# peak memory, and on this machine that would be edgeopt itself. It is ended when stdin closes, or
+# brings nothing for $3 seconds where the shell's read knows -t (Android's, busybox, bash; not
+# dash): then nobody waits for it any more. $3 '': stdin tells nothing.
 _ALONE = r"""if command -v flock >/dev/null 2>&1 && exec 9>>"$1"; then n=0
 until flock -n 9; do
   n=$((n + 1)); [ $n -le $2 ] || { echo 'edgeopt: busy' >&2; exit 75; }; sleep 1
 done; fi
-shift 2; "$@"; exit $?"""
+quiet=$3; shift 3; [ -n "$quiet" ] || { "$@"; exit $?; }
+exec 3<&0; "$@" </dev/null 3<&- & p=$!
+(read -t 1 -r x) </dev/null >/dev/null 2>&1; [ $? -eq 1 ] && quiet="-t $quiet" || quiet=
+(while read $quiet -r x; do :; done; kill -USR1 $p) <&3 3<&- 9>&- >/dev/null 2>&1 & w=$!
+trap 'kill -KILL $p $w; exit 129' HUP TERM
+wait $p; e=$?; kill -KILL $w 2>/dev/null; exit $e"""
 _APPROXIMATE = "approximate: sampled every 50 ms, the benchmark program itself included"
 
 
@@ -60,7 +69,8 @@ def run(device: Device, request: RunRequest, progress: Progress) -> RunResult:
 
     Options: "benchmark_binary" (a file, or a folder that holds benchmark_model and its libraries),
     "benchmark_version", "precision" (float16, the default, or float32; GPU only), "gpu_backend" (cl
-    or gl), "require_full_delegation" and "offline" (true or false).
+    or gl), "require_full_delegation", "op_profiling" (its table of operators is then in the log),
+    "xnnpack" ("", the program's own default, or off) and "offline" (true or false).
 
     Raises InputError for impossible requests, ToolError when there is no program to send,
     DeviceError when it fails there or when a GPU run cannot be proven.
@@ -83,7 +93,8 @@ def run(device: Device, request: RunRequest, progress: Progress) -> RunResult:
         progress.stage(f"Timing {many} with benchmark_model")
         done = _execute(device, request, [binary.path, f"--graph={model.path}", *words])
         after, _ = read_conditions(device.transport, model.path)
-    log = clean_text((done.stdout + done.stderr).decode(errors="replace"), _LOG_CHARS)
+    most = _PROFILE_CHARS if request.options.get("op_profiling") == "true" else _LOG_CHARS
+    log = clean_text((done.stdout + done.stderr).decode(errors="replace"), most)
     gpu = prove_gpu(log) if request.accelerator == "gpu" else None
     if done.exit_code:
         raise _failed(device, request, done.exit_code, log, gpu)
@@ -137,9 +148,11 @@ def _execute(device: Device, request: RunRequest, argv: list[str]) -> Completed:
     """Run it alone on the device, as a child of a small shell (see _ALONE)."""
     name, wait_s = device.transport.name, int(min(_LOCK_WAIT_S, request.timeout_s / 2))
     lock = f"{device.workspace.root}/edgeopt.lock"
+    attend = attending(device.transport)
+    quiet_s = f"{SILENCE_S:.0f}" if attend else ""
     try:
-        done = device.transport.run(
-            ["sh", "-c", _ALONE, "sh", lock, str(wait_s), *argv],
+        done = (attend or device.transport.run)(
+            ["sh", "-c", _ALONE, "sh", lock, str(wait_s), quiet_s, *argv],
             timeout_s=request.timeout_s,
         )
     except DeviceError as error:
@@ -181,6 +194,10 @@ def flags(request: RunRequest) -> list[str]:
         f"--num_threads={request.threads}",
         "--report_peak_memory_footprint=true",
     ]
+    if _choice(request.options, "op_profiling", ("false", "true")) == "true":
+        words.append("--enable_op_profiling=true")
+    if _choice(request.options, "xnnpack", ("", "off")) == "off":
+        words.append("--use_xnnpack=false")
     if request.accelerator == "cpu":
         return words
     words += ["--use_gpu=true", f"--gpu_precision_loss_allowed={_PRECISIONS[_precision(request)]}"]

@@ -12,7 +12,7 @@ from edgeopt.device.run import RunRequest, RunResult
 from edgeopt.errors import DeviceError
 from edgeopt.progress import Progress, Silent
 
-__all__ = ["clean", "host_outputs", "run"]
+__all__ = ["clean", "host_outputs", "run", "runtime_of"]
 
 _DEFAULT_RUNTIME = "litert"
 _RUNTIME_OF_KIND = {"adb": "benchmark_model"}  # Android has no Python
@@ -27,10 +27,15 @@ def run(
     default is "litert", over ADB "benchmark_model". Raises InputError for an unknown runtime, and
     what the runtime raises.
     """
-    default = _RUNTIME_OF_KIND.get(device.spec.kind, _DEFAULT_RUNTIME)
-    name = runtime or request.options.get("runtime") or device.spec.runtime or default
+    name = runtime or runtime_of(device, request)
     result: RunResult = registry.load("runtimes", name)(device, request, progress)
     return result
+
+
+def runtime_of(device: Device, request: RunRequest) -> str:
+    """The name of the runtime that `run` takes when none is named to it."""
+    default = _RUNTIME_OF_KIND.get(device.spec.kind, _DEFAULT_RUNTIME)
+    return request.options.get("runtime") or device.spec.runtime or default
 
 
 def host_outputs(request: RunRequest, progress: Progress | None = None) -> RunResult:

@@ -46,8 +46,21 @@ def run(request: dict[str, Any], lines: Lines) -> None:
     digest = hashlib.sha256(model).hexdigest()
     if digest != request["model_sha256"]:
         raise AgentError("model_hash", digest)
-    result = measure(request, model, lines)
+    result = work_of(request["mode"])(request, model, lines)
     lines.say("result", model_sha256=digest, facts=facts(), **result)
+
+
+def work_of(mode: str) -> Any:
+    """What a mode does with a model; the rarer ones are imported only when they are asked for."""
+    if mode == "profile":
+        from .profile import profile
+
+        return profile
+    if mode == "load":
+        from .load import load
+
+        return load
+    return measure
 
 
 def probe(request: dict[str, Any], lines: Lines) -> None:
@@ -72,7 +85,8 @@ def main() -> int:
         attend(request.get("silence_s"))
         if hasattr(signal, "alarm"):
             signal.alarm(int(request["deadline_s"]) + GRACE_S)
-        {"run": run, "probe": probe}[request["mode"]](request, lines)
+        modes = {"run": run, "profile": run, "load": run, "probe": probe}
+        modes[request["mode"]](request, lines)
         return 0
     except AgentError as error:
         lines.say("error", code=error.code, text=str(error), facts=error.facts)
