@@ -10,7 +10,14 @@ from dataclasses import dataclass
 from edgeopt.measurement.stats import median_interval
 from edgeopt.measurement.student import t_quantile
 
-__all__ = ["Variance", "correlation_time", "of_one_process", "of_processes", "variance"]
+__all__ = [
+    "Variance",
+    "correlation_time",
+    "median_error",
+    "of_one_process",
+    "of_processes",
+    "variance",
+]
 
 # Correlation times are found too short in short series: by so much, fitted to the coverage of first
 # order autoregressions of 50 to 1000 runs (benchmarks/compare.py --coverage).
@@ -73,6 +80,12 @@ def of_one_process(samples: Sequence[int]) -> tuple[float, float] | None:
     return ordered[skip], ordered[size - 1 - skip]
 
 
+def median_error(samples: Sequence[int]) -> float | None:
+    """Variance of the log of a process's median, from its interval; None where that is unknown."""
+    ends = of_one_process(samples)
+    return None if ends is None else (math.log(ends[1] / ends[0]) / (2 * _Z95)) ** 2
+
+
 def of_processes(medians: Sequence[float], confidence: float = 0.95) -> tuple[float, float] | None:
     """Interval of the typical process's median: Student's t on the logs of the processes' medians.
 
@@ -93,10 +106,7 @@ def variance(processes: Sequence[Sequence[int]]) -> Variance:
     """The parts of the variance of the runs of these processes (method of moments)."""
     logs = [[math.log(t) for t in samples] for samples in processes]
     within = [statistics.variance(values) for values in logs if len(values) > 1]
-    errors = []
-    for samples in processes:
-        if (ends := of_one_process(samples)) is not None:
-            errors.append((math.log(ends[1] / ends[0]) / (2 * _Z95)) ** 2)
+    errors = [e for e in map(median_error, processes) if e is not None]
     error = statistics.fmean(errors) if len(errors) == len(processes) else None
     between = None
     if len(logs) > 1 and error is not None:

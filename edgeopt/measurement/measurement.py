@@ -111,14 +111,15 @@ class Measurement:
         """`variance`, `outliers`, `modes`, `steady` and `precision` of the JSON document."""
         rows = [p.samples_ns for p in self.pooled if p.samples_ns]
         settled = [p.steady.settled for p in self.pooled]
+        numbered = {n: p for n, p in enumerate(self.processes) if p in self.pooled}
         drifts = [p.steady.drift for p in self.pooled if p.steady.drift is not None]
         met = None
         if self.precision is not None:
             met = self.reached is not None and self.reached <= self.precision
         return {
             "variance": pool.variance_json(variance(rows) if rows else None, len(rows)),
-            "outliers": pool.outliers_json(self.pooled),
-            "modes": pool.modes_json(self.pooled),
+            "outliers": pool.outliers_json(numbered),
+            "modes": pool.modes_json(numbered),
             "steady": {
                 "settled": settled.count(True),
                 "unsettled": settled.count(False),

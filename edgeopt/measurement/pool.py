@@ -65,14 +65,14 @@ def pooled_summary(summaries: Sequence[Mapping[str, float]]) -> dict[str, float]
     return found
 
 
-def outliers_json(processes: Sequence[JudgedProcess]) -> dict[str, Any] | None:
+def outliers_json(processes: Mapping[int, JudgedProcess]) -> dict[str, Any] | None:
     """Tukey's far out values of each process: counted and listed, never dropped.
 
     Exploratory Data Analysis (1977), section 2D: beyond 3 times the distance of the quartiles. None
-    without single runs.
+    without single runs. The processes are given by their index in the document's `processes`.
     """
     found, runs = [], 0
-    for number, process in enumerate(processes):
+    for number, process in processes.items():
         samples = process.samples_ns or ()
         runs += len(samples)
         if len(samples) < 4:
@@ -97,10 +97,10 @@ def outliers_json(processes: Sequence[JudgedProcess]) -> dict[str, Any] | None:
     }
 
 
-def modes_json(processes: Sequence[JudgedProcess]) -> list[dict[str, Any]]:
+def modes_json(processes: Mapping[int, JudgedProcess]) -> list[dict[str, Any]]:
     """The processes whose runs have more than one typical value."""
     found = []
-    for number, process in enumerate(processes):
+    for number, process in processes.items():
         if several := modes(process.samples_ns or ()):
             found.append({"process": number, "modes": [mode.to_json() for mode in several]})
     return found

@@ -1,4 +1,4 @@
-"""Statistics that claim no more than the samples hold, and comparisons that know their noise."""
+"""Statistics that claim no more than the samples hold."""
 
 from __future__ import annotations
 
@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from edgeopt.errors import InputError, ResultError
-from edgeopt.measurement import Measurement, compare, measure, median_interval, percentile
-from edgeopt.measurement.comparison import judge
+from edgeopt.measurement import Measurement, measure, median_interval, percentile
 
 SUMMARY = {"count": 10, "mean": 105163000.0, "min": 84396000.0, "max": 136035000.0, "stdev": 1.6e7}
 
@@ -154,77 +153,3 @@ def test_json_round_trips(summary: dict[str, float] | None) -> None:
 def test_a_foreign_document_is_an_input_error(document: dict[str, Any]) -> None:
     with pytest.raises(InputError, match="cannot be read"):
         Measurement.from_json(document)
-
-
-def test_a_clear_slowdown_is_slower_and_its_mirror_faster() -> None:
-    old, new = measured(noisy(1e6, 50, 1)), measured(noisy(1.1e6, 50, 2))
-    assert compare(old, new).verdict == "slower"
-    assert compare(new, old).verdict == "faster"
-
-
-def test_the_ratio_of_medians_lies_in_its_interval() -> None:
-    found = compare(measured(noisy(1e6, 40, 1)), measured(noisy(1.2e6, 41, 2)))
-    assert found.interval is not None and found.ratio is not None
-    assert found.interval[0] < found.ratio < found.interval[1]
-    assert found.ratio == pytest.approx(1.2, abs=0.02)
-
-
-def test_the_drawn_medians_are_those_of_a_plain_bootstrap() -> None:
-    import numpy as np
-
-    old, new = noisy(1e6, 30, 1, 0.1), noisy(1e6, 31, 2, 0.1)
-    source = np.random.default_rng(9)
-    plain = [
-        np.median(source.choice(new, len(new))) / np.median(source.choice(old, len(old)))
-        for _ in range(4000)
-    ]
-    found = compare(measured(old), measured(new)).interval
-    assert found == pytest.approx(np.percentile(plain, [2.5, 97.5]), abs=0.01)
-
-
-def test_two_quiet_runs_of_the_same_thing_are_the_same() -> None:
-    assert compare(measured(noisy(1e6, 100, 1)), measured(noisy(1e6, 100, 2))).verdict == "same"
-
-
-def test_a_difference_inside_wide_noise_is_inconclusive_with_the_reason() -> None:
-    found = compare(measured(noisy(1e6, 8, 1, 0.3)), measured(noisy(1.05e6, 8, 2, 0.3)))
-    assert found.verdict == "inconclusive"
-    assert "noise" in found.reasons[0]
-
-
-def test_an_invalid_measurement_is_never_judged() -> None:
-    bad = measured(noisy(2e6, 50, 2), invalid_reasons=("throttled",))
-    found = compare(measured(noisy(1e6, 50, 1)), bad)
-    assert found.verdict == "inconclusive"
-    assert "throttled" in str(found)
-
-
-def test_too_few_runs_are_inconclusive() -> None:
-    found = compare(measured([100] * 3), measured([200] * 3))
-    assert (found.verdict, found.interval) == ("inconclusive", None)
-
-
-def test_summaries_are_compared_by_mean_and_say_so() -> None:
-    found = compare(measured(summary_ns=SUMMARY), measured(summary_ns=SUMMARY | {"mean": 3e8}))
-    assert (found.basis, found.verdict) == ("mean", "slower")
-
-
-def test_the_comparison_is_reproducible() -> None:
-    old, new = measured(noisy(1e6, 30, 1)), measured(noisy(1e6, 30, 2))
-    assert compare(old, new) == compare(old, new)
-
-
-@pytest.mark.parametrize(
-    ("ratio", "interval", "verdict"),
-    [
-        (1.02, (1.01, 1.025), "same"),
-        (1.02, (1.01, 1.05), "inconclusive"),
-        (1.10, (0.99, 1.20), "inconclusive"),
-        (1.04, (1.001, 1.08), "slower"),
-        (0.90, (0.88, 0.93), "faster"),
-    ],
-)
-def test_a_verdict_needs_both_size_and_certainty(
-    ratio: float, interval: tuple[float, float], verdict: str
-) -> None:
-    assert judge(ratio, interval, 0.03) == verdict
