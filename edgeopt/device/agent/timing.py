@@ -8,6 +8,7 @@ from array import array
 from typing import Any, Callable
 
 from .lines import Lines
+from .overhead import call_overhead_ns
 from .readings import peak_rss_bytes, readings
 from .runtimes import CUSTOM_OP, check_accelerator, guarded, load_runtime, make_interpreter
 from .samples import collect, fit_shapes, given_inputs, random_inputs, set_inputs
@@ -36,6 +37,8 @@ def measure(request: dict[str, Any], model: bytes, lines: Lines) -> dict[str, An
     watch = Watch()
     counts = timed(request, interpreter, details, cycle, lines, watch)
     during, after = watch.end(), readings()
+    peak = peak_rss_bytes()
+    call_ns = call_overhead_ns(request, runtime) if request["runs"] else None
     return {
         "runtime": runtime[0],
         "runtime_version": runtime[1],
@@ -43,8 +46,13 @@ def measure(request: dict[str, Any], model: bytes, lines: Lines) -> dict[str, An
         "init_ns": init_ns,
         "counts": counts,
         "base_rss_bytes": base,
-        "peak_rss_bytes": peak_rss_bytes(),
-        "conditions": {"before": before, "during": during, "after": after},
+        "peak_rss_bytes": peak,
+        "conditions": {
+            "before": before,
+            "during": during,
+            "after": after,
+            "call_overhead_ns": call_ns,
+        },
         "outputs": collect(request, interpreter, details, samples, lines),
     }
 

@@ -100,6 +100,9 @@ void run_session(Session *self);
 int64_t now_ns(void);
 void measure(const Request *request);
 
+/* overhead.c */
+int64_t call_overhead_ns(const Request *request);
+
 /* settle.c */
 enum { SETTLE_BLOCKS = 3 };
 typedef struct {

@@ -155,8 +155,8 @@ static void time_phases(Run *self, int64_t counts[3]) {
     free(settle.block);
 }
 
-static void say_memory(const char *key, int64_t bytes) {
-    if (bytes > 0) say_number(key, bytes);
+static void say_known(const char *key, int64_t value) {
+    if (value > 0) say_number(key, value);
     else say_null(key);
 }
 
@@ -228,8 +228,8 @@ static void say_result(Run *self, const char *digest, int64_t init_ns, const int
     say_number("warmup", counts[1]);
     say_number("samples", counts[2]);
     say_close('}');
-    say_memory("base_rss_bytes", memory[0]);
-    say_memory("peak_rss_bytes", memory[1]);
+    say_known("base_rss_bytes", memory[0]);
+    say_known("peak_rss_bytes", memory[1]);
     if (!outputs) {
         say_null("outputs");
         return;
@@ -263,6 +263,7 @@ void measure(const Request *request) {
     time_phases(&run, counts);
     char *after = readings();
     memory[1] = resident_bytes("VmHWM");
+    int64_t call_ns = request->runs ? call_overhead_ns(request) : -1;
     bool wanted = request->outputs && request->samples;
     if (wanted) written = collect(&run, model, size, outputs);
     say_begin("result");
@@ -270,6 +271,7 @@ void measure(const Request *request) {
     say_open("conditions", '{');
     say_raw("before", before);
     say_raw("after", after);
+    say_known("call_overhead_ns", call_ns);
     say_close('}');
     say_facts("facts");
     say_end();
