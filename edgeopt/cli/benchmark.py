@@ -2,19 +2,27 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import click
 
 from edgeopt.cli import options
-from edgeopt.cli.fleet_options import devices_of
+from edgeopt.cli.fleet_options import Devices, devices_of
+from edgeopt.errors import InputError
 
 __all__ = ["benchmark"]
 
 
 @click.command()
-@options.model
+@click.argument("models", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option(
+    "--interleave",
+    is_flag=True,
+    envvar="EDGEOPT_INTERLEAVE",
+    help="Measure several models in random alternation, so that drift hits all alike.",
+)
 @options.target()
 @options.device
 @options.calibration
@@ -24,18 +32,40 @@ __all__ = ["benchmark"]
 @options.several
 @options.report
 @options.as_json
-def benchmark(as_json: bool, report: Path | None, **flags: Any) -> None:
-    """Measure MODEL (a .tflite) on a device, and compare its answers with the host.
+def benchmark(
+    models: tuple[Path, ...], interleave: bool, as_json: bool, report: Path | None, **flags: Any
+) -> None:
+    """Measure MODELS (.tflite) on a device, and compare their answers with the host.
 
-    --calibration gives the inputs; without it they are random, from a fixed seed.
+    --calibration gives the inputs; without it they are random, from a fixed seed. Of several models
+    each is held against the first.
     """
     from edgeopt import pipeline
-    from edgeopt.cli.perform import perform
+    from edgeopt.cli.perform import perform, shown
     from edgeopt.cli.perform_all import benchmark_several
 
     devices = devices_of(flags)
-    job = options.job(**flags)
-    if devices is not None:
+    job = options.job(model=models[0], **flags)
+    if len(models) > 1:
+        _refuse_both(devices)
+        from edgeopt.pipeline.variants import benchmark_variants
+
+        jobs = [replace(job, model=model) for model in models]
+        shown(
+            "benchmark",
+            lambda store, show: benchmark_variants(jobs, store, show, interleave=interleave),
+            as_json=as_json,
+            report=report,
+        )
+    elif devices is not None:
         benchmark_several(job, devices, as_json=as_json, report=report)
     else:
         perform("benchmark", pipeline.benchmark, job, as_json=as_json, report=report)
+
+
+def _refuse_both(devices: Devices | None) -> None:
+    if devices is not None:
+        raise InputError(
+            "Several models on several devices at once cannot be benchmarked together.",
+            "Give one model, or one --device.",
+        )

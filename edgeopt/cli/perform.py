@@ -13,9 +13,10 @@ if TYPE_CHECKING:
     from edgeopt.job import Job
     from edgeopt.progress import Progress
     from edgeopt.report import Report
+    from edgeopt.report.variants import VariantsReport
     from edgeopt.store import Store
 
-__all__ = ["perform"]
+__all__ = ["perform", "shown"]
 
 
 def perform(
@@ -27,21 +28,38 @@ def perform(
     report: Path | None = None,
 ) -> None:
     """Raises what the work raises, after showing and writing what it had come to."""
+    shown(
+        verb,
+        lambda store, progress: work(job, store, progress),
+        as_json=as_json,
+        report=report,
+    )
+
+
+def shown(
+    verb: str,
+    work: Callable[[Store, Progress], Report | VariantsReport],
+    *,
+    as_json: bool,
+    report: Path | None = None,
+) -> None:
+    """The same for work on several models. Ctrl-C too shows and writes what there is."""
     from edgeopt.report import Report
     from edgeopt.report.export import check_suffix, export
+    from edgeopt.report.variants import VariantsReport
     from edgeopt.store import Store
 
     check_suffix(report)
     try:
         with output.progress() as progress:
-            done = work(job, Store(), progress)
-    except EdgeoptError as error:
-        if isinstance(error.reached, Report):
+            done = work(Store(), progress)
+    except (EdgeoptError, KeyboardInterrupt) as error:
+        reached = getattr(error, "reached", None)
+        if isinstance(reached, (Report, VariantsReport)):
             if report is not None:
-                export(error.reached, report, verb=verb)
-            if not as_json and error.reached.constraints is not None:
-                _show(error.reached)
-            error.reached = error.reached.to_json()
+                export(reached, report, verb=verb)
+            if not as_json and _telling(reached):
+                _show(reached)
         raise
     if report is not None:
         export(done, report, verb=verb)
@@ -51,7 +69,16 @@ def perform(
         _show(done)
 
 
-def _show(report: Report) -> None:
-    from edgeopt.report.terminal import deploy_summary
+def _telling(reached: Report | VariantsReport) -> bool:
+    """Is there more to show than the error says?"""
+    from edgeopt.report import Report
 
-    output.stdout().print(deploy_summary(report))
+    if isinstance(reached, Report):
+        return reached.constraints is not None or reached.measurement is not None
+    return True
+
+
+def _show(report: Report | VariantsReport) -> None:
+    from edgeopt.report.export import summary
+
+    output.stdout().print(summary(report))

@@ -16,7 +16,7 @@ from edgeopt.errors import EdgeoptError
 from edgeopt.measurement import ProcessRun, measure
 from edgeopt.progress import Progress, Silent
 
-__all__ = ["Ran", "Series", "Variant", "run_series"]
+__all__ = ["Ran", "Variant", "run_series"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,15 +47,6 @@ class Ran:
 OnProcess = Callable[[Ran], None]
 
 
-@dataclass
-class Series:
-    """What came of a series. `order` is the variants' names as they were started."""
-
-    seed: int
-    order: list[str] = field(default_factory=list)
-    errors: dict[str, EdgeoptError] = field(default_factory=dict)
-
-
 def run_series(
     device: Device,
     variants: Sequence[Variant],
@@ -64,16 +55,19 @@ def run_series(
     on_process: OnProcess,
     *,
     judged: bool = True,
-) -> Series:
+    order: list[str] | None = None,
+) -> dict[str, EdgeoptError]:
     """Measure the variants, in rounds of random order; each one until it has had enough.
 
     Every process goes to `on_process` at once, so that nothing is lost by what comes later. A
     variant that fails has its error in the result, and the others go on. With `judged` False
-    disturbed processes count. Only the first process of a variant computes outputs.
+    disturbed processes count. `order` gets the variants' names as their processes are started.
+    Only the first process of a variant computes outputs.
     """
-    series = Series(seed=effort.seed)
+    errors: dict[str, EdgeoptError] = {}
+    order = [] if order is None else order
     source = random.Random(effort.seed)
-    waiting = {v.name: _Runner(device, v, effort, series, on_process, judged) for v in variants}
+    waiting = {v.name: _Runner(device, v, effort, order, on_process, judged) for v in variants}
     show = _Shown(progress, device, len(variants))
     # What is on the device stays until the last process, also where it may not be kept.
     with device.workspace.discarding():
@@ -84,11 +78,11 @@ def run_series(
                 try:
                     more = waiting[name].process(show)
                 except EdgeoptError as error:
-                    series.errors[name] = error
+                    errors[name] = error
                     more = False
                 if not more:
                     del waiting[name]
-    return series
+    return errors
 
 
 @dataclass
@@ -96,7 +90,7 @@ class _Runner:
     device: Device
     variant: Variant
     effort: Effort
-    series: Series
+    order: list[str]
     on_process: OnProcess
     judged: bool
     done: list[Done] = field(default_factory=list)
@@ -108,7 +102,7 @@ class _Runner:
         if step is None:
             return False
         number = len(self.done)
-        self.series.order.append(name)
+        self.order.append(name)
         began = time.monotonic()
         try:
             shown = show.process(name, number, self.effort)
@@ -153,9 +147,13 @@ class _Runner:
         if self.effort.runs is not None or len(valid) < self.effort.processes:
             return False
         stats = measure(processes=valid, judged=False).stats
-        if stats.ci95_ns is None or not stats.median_ns:
-            return valid[0].summary_ns is not None  # a runtime that tells of no single run
-        return stats.ci95_ns[1] - stats.ci95_ns[0] <= self.effort.precision * stats.median_ns
+        if valid[0].samples_ns is None:  # a runtime that tells of no single run
+            ends, middle = stats.mean_ci95_ns, stats.mean_ns
+        else:
+            ends, middle = stats.ci95_ns, stats.median_ns
+        if ends is None or not middle:
+            return False
+        return ends[1] - ends[0] <= self.effort.precision * middle
 
 
 def _asked(request: RunRequest, step: Step, effort: Effort, number: int) -> RunRequest:

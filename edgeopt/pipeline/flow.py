@@ -34,8 +34,8 @@ from edgeopt.report.together import JointReport
 from edgeopt.store import Store, publish
 
 __all__ = [
-    "as_it_is", "benchmark", "compile_model", "compile_together", "convert", "deploy", "deploy_made", "made",
-    "plan", "planned",
+    "as_it_is", "benchmark", "compile_model", "compile_together", "convert", "deploy",
+    "deploy_made", "made", "plan", "planned",
 ]  # fmt: skip
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.dataset import load_dataset
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edgeopt.device.run import RunRequest, RunResult
     from edgeopt.effort import Effort
 
-__all__ = ["Together", "run", "run_together", "tolerance"]
+__all__ = ["run", "run_together", "tolerance"]
 
 # How far two runtimes may differ when they do not share kernels: requantization may round the other
 # way in each layer, and float16 or dynamic-range arithmetic keeps about three digits. In steps of
@@ -39,25 +39,23 @@ def run(session: Session) -> None:
 
     ResultError when the answers are right but the times must not be believed.
     """
-    order = run_together([session], session.job.effort, names=[session.artifact.path.stem])
-    if error := order.errors[0]:
-        raise error
+    errors = run_together([session], session.job.effort, names=[session.artifact.path.stem])
+    if errors[0] is not None:
+        raise errors[0]
 
 
-@dataclass(frozen=True, kw_only=True)
-class Together:
-    """How several were measured together: `order` is their names as their processes were started.
-    `errors` has one for each session, None where all went well."""
-
-    order: tuple[str, ...]
-    errors: tuple[EdgeoptError | None, ...]
-
-
-def run_together(sessions: Sequence[Session], effort: Effort, *, names: Sequence[str]) -> Together:
+def run_together(
+    sessions: Sequence[Session],
+    effort: Effort,
+    *,
+    names: Sequence[str],
+    order: list[str] | None = None,
+) -> list[EdgeoptError | None]:
     """Measure what these sessions come to on the device of the first, in random alternation.
 
-    Raises what stands in the way of all of them; what one alone met is in the result. Each report
-    has what was reached, also when this ends by an error or Ctrl-C.
+    Returns for each what went wrong, None where nothing did. `order` gets their names as their
+    processes are started. Raises what stands in the way of all of them. Each report has what was
+    reached, also when this ends by an error or Ctrl-C.
     """
     from edgeopt.device.series import run_series
 
@@ -69,17 +67,18 @@ def run_together(sessions: Sequence[Session], effort: Effort, *, names: Sequence
         device = _connected(first, list(names), stack)
         try:
             stack.enter_context(_timed(sessions))
-            series = run_series(
+            found = run_series(
                 device,
                 [part.variant for part in parts],
                 effort,
                 first.progress,
                 lambda ran: parts[names.index(ran.variant)].take(ran),
+                order=order,
             )
         finally:
             for part in parts:
                 part.record(device, effort)
-        errors = [series.errors.get(name) for name in names]
+        errors = [found.get(name) for name in names]
         for error in errors:
             _hint(first, error)
     for place, part in enumerate(parts):
@@ -89,7 +88,7 @@ def run_together(sessions: Sequence[Session], effort: Effort, *, names: Sequence
                 _believe(part.session)
             except EdgeoptError as error:
                 errors[place] = error
-    return Together(order=tuple(series.order), errors=tuple(errors))
+    return errors
 
 
 def _facts(session: Session) -> ModelFacts:

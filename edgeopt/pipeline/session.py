@@ -81,13 +81,16 @@ class Session:
 
     def walk(self, *steps: Step) -> Report:
         """Take these steps. Raises the EdgeoptError of the one that fails, with what was reached
-        so far in `error.reached`."""
+        so far in `error.reached`; Ctrl-C carries it too."""
         try:
             for step in steps:
                 step(self)
         except EdgeoptError as error:
             self.add(failure=error.to_json())
             error.reached = self.report
+            raise
+        except KeyboardInterrupt as stop:
+            stop.reached = self.report  # type: ignore[attr-defined]
             raise
         return self.report
 

@@ -5,12 +5,18 @@ from __future__ import annotations
 import io
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from edgeopt.errors import InputError
 from edgeopt.report.fleet import FleetReport
 from edgeopt.report.report import Report
 
-__all__ = ["check_suffix", "export", "svg_format"]
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+    from edgeopt.report.variants import VariantsReport
+
+__all__ = ["check_suffix", "export", "summary", "svg_format"]
 
 _KINDS = (".json", ".html", ".svg", ".md", ".txt")
 
@@ -23,7 +29,9 @@ def check_suffix(path: Path | None) -> None:
         )
 
 
-def export(report: Report | FleetReport, path: Path, *, verb: str = "deploy") -> None:
+def export(
+    report: Report | FleetReport | VariantsReport, path: Path, *, verb: str = "deploy"
+) -> None:
     """Write it whole or not at all. Raises InputError where it cannot be written."""
     from edgeopt.store import publish, scratch
 
@@ -33,22 +41,18 @@ def export(report: Report | FleetReport, path: Path, *, verb: str = "deploy") ->
         publish(file, path)
 
 
-def _text(report: Report | FleetReport, suffix: str, verb: str) -> str:
+def _text(report: Report | FleetReport | VariantsReport, suffix: str, verb: str) -> str:
     if suffix == ".json":
         content = {"schema": f"edgeopt.{verb}/1", **report.to_json()}
         return json.dumps(content, sort_keys=True, indent=2, allow_nan=False, default=str) + "\n"
     from rich.console import Console
 
-    from edgeopt.report.fleet_view import fleet_markdown, fleet_summary
-    from edgeopt.report.terminal import deploy_summary
+    from edgeopt.report.fleet_view import fleet_markdown
 
     if suffix == ".md" and isinstance(report, FleetReport):
         return fleet_markdown(report, title=f"edgeopt {verb}")
     console = Console(file=io.StringIO(), record=True, width=118, highlight=False)
-    if isinstance(report, FleetReport):
-        console.print(fleet_summary(report))
-    else:
-        console.print(deploy_summary(report))
+    console.print(summary(report))
     if suffix == ".html":
         return console.export_html(code_format=_HTML)
     if suffix == ".svg":
@@ -56,6 +60,19 @@ def _text(report: Report | FleetReport, suffix: str, verb: str) -> str:
     if suffix == ".md":
         return f"```text\n{console.export_text()}```\n"
     return console.export_text()
+
+
+def summary(report: Report | FleetReport | VariantsReport) -> RenderableType:
+    """What a person reads of it, in the terminal and in files."""
+    from edgeopt.report.fleet_view import fleet_summary
+    from edgeopt.report.terminal import deploy_summary
+    from edgeopt.report.variants import VariantsReport, variants_summary
+
+    if isinstance(report, FleetReport):
+        return fleet_summary(report)
+    if isinstance(report, VariantsReport):
+        return variants_summary(report)
+    return deploy_summary(report)
 
 
 def svg_format() -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +16,7 @@ from edgeopt.errors import (
     ToolError,
 )
 
-__all__ = ["DeviceRow", "FleetReport", "worst"]
+__all__ = ["DeviceRow", "FleetReport", "error_of_all", "worst"]
 
 _KINDS: dict[int, type[EdgeoptError]] = {
     kind.exit_code: kind for kind in (InputError, ModelError, ToolError, DeviceError, ResultError)
@@ -89,21 +89,26 @@ class FleetReport:
 
     def failure(self) -> EdgeoptError | None:
         """The error of the whole, None when every row is well."""
-        if not self.failed:
-            return None
-        shown = ", ".join(f"{row.name} (exit {row.exit_code})" for row in self.failed)
-        kind = _KINDS.get(self.exit_code, EdgeoptError)
-        many, count = len(self.failed), len(self.rows)
-        first = next(row for row in self.failed if row.exit_code == self.exit_code)
-        assert first.error is not None
-        return kind(
-            f"{many} of {count} device{'s' * (count > 1)} failed: {shown}.",
-            str(first.error["hint"])
-            if many == 1
-            else "Each has its own reason and hint in its row.",
-            details={"failed": [{"name": r.name, "exit_code": r.exit_code} for r in self.failed]},
-            reached=self,
-        )
+        failed = [(row.name, row.error) for row in self.rows if row.error]
+        return error_of_all("device", failed, of=len(self.rows), reached=self)
+
+
+def error_of_all(
+    what: str, failed: Sequence[tuple[str, Mapping[str, Any]]], *, of: int, reached: Any
+) -> EdgeoptError | None:
+    """One error of the worst kind for several rows that failed, named with their error objects."""
+    if not failed:
+        return None
+    codes = {name: int(error["exit_code"]) for name, error in failed}
+    shown = ", ".join(f"{name} (exit {code})" for name, code in codes.items())
+    exit_code = worst(codes.values())
+    kind, many = _KINDS.get(exit_code, EdgeoptError), len(failed)
+    return kind(
+        f"{many} of {of} {what}{'s' * (of > 1)} failed: {shown}.",
+        str(failed[0][1]["hint"]) if many == 1 else "Each has its own reason and hint in its row.",
+        details={"failed": [{"name": name, "exit_code": code} for name, code in codes.items()]},
+        reached=reached,
+    )
 
 
 def worst(codes: Iterable[int]) -> int:

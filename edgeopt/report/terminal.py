@@ -26,10 +26,12 @@ from edgeopt.report.training import training_lines
 from edgeopt.report.units import bytes_text, count_text, duration_text, percent_text
 
 _LAYER_WIDTH = 28
-__all__ = ["deploy_summary", "inspection", "plan_summary", "findings"]
+__all__ = [
+    "deploy_summary", "device_line", "findings", "inspection", "plan_summary", "visible",
+]  # fmt: skip
 
 
-def _visible(text: object) -> str:
+def visible(text: object) -> str:
     """Names from models and devices, with control characters made visible."""
     return "".join(c if c.isprintable() else "�" for c in str(text))
 
@@ -41,7 +43,7 @@ def _one_name(text: str) -> str:
 
 def _plain(text: object) -> str:
     """The same, with markup made inert."""
-    return escape(_visible(text))
+    return escape(visible(text))
 
 
 def _grid() -> Table:
@@ -74,7 +76,7 @@ def deploy_summary(report: Report) -> RenderableType:
     if report.accuracy:
         grid.add_row("accuracy", _accuracy_line(report.accuracy))
     if report.device:
-        grid.add_row("device", _device_line(report.device))
+        grid.add_row("device", device_line(report.device))
         grid.add_row("parity", _parity_line(report))
     parts: list[RenderableType] = [grid]
     if len(report.artifacts) > 1:
@@ -131,7 +133,7 @@ def _accuracy_line(accuracy: Any) -> str:
     return f"{text}  [dim]{accuracy['samples']} samples{there}[/]"
 
 
-def _device_line(device: Any) -> str:
+def device_line(device: Any) -> str:
     facts = device["facts"]
     cpu = facts.get("model") or facts.get("cpu") or facts.get("arch") or ""
     runtime = f"{device['runtime']} {device['runtime_version'] or ''}".strip()
@@ -177,7 +179,7 @@ def _artifacts(report: Report) -> Table:
 def _files(report: Report) -> list[RenderableType]:
     """Where the user finds what was made: a line each, so that a path can be copied whole."""
     made = [a for a in report.artifacts if a.stage not in ("source", "float")]
-    lines = [Text(f"{a.stage}: {_visible(a.path)}", overflow="fold") for a in made]
+    lines = [Text(f"{a.stage}: {visible(a.path)}", overflow="fold") for a in made]
     return ["", *lines] if lines else []
 
 

@@ -1,0 +1,128 @@
+"""Several models benchmarked on one device, interleaved or one after the other."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from edgeopt.errors import EdgeoptError
+from edgeopt.job import Job
+from edgeopt.measurement import Comparison, compare
+from edgeopt.pipeline import flow, running
+from edgeopt.pipeline.session import Session
+from edgeopt.progress import Progress
+from edgeopt.report.report import Report
+from edgeopt.report.variants import Variant, VariantsReport
+from edgeopt.store import Store
+
+__all__ = ["benchmark_variants"]
+
+
+def benchmark_variants(
+    jobs: Sequence[Job], store: Store, progress: Progress, *, interleave: bool
+) -> VariantsReport:
+    """Run several .tflite files as they are, all with the same device, inputs and effort.
+
+    One that fails does not stop the others. Raises the error of the worst kind, with the
+    VariantsReport in `reached`; Ctrl-C carries it too.
+    """
+    names = unique_names([job.model.stem for job in jobs])
+    work = _Work(names, jobs, interleave)
+    try:
+        work.begin(store, progress)
+        if interleave:
+            work.together()
+        else:
+            work.in_turn()
+    except KeyboardInterrupt as stop:
+        stop.reached = work.report(complete=False)  # type: ignore[attr-defined]
+        raise
+    report = work.report(complete=True)
+    if failure := report.failure():
+        raise failure
+    return report
+
+
+class _Work:
+    def __init__(self, names: Sequence[str], jobs: Sequence[Job], interleave: bool) -> None:
+        self.names, self.jobs, self.interleave = names, jobs, interleave
+        self.sessions: dict[str, Session] = {}
+        self.errors: dict[str, EdgeoptError] = {}
+        self.order: list[str] = []
+
+    def begin(self, store: Store, progress: Progress) -> None:
+        """Read every model before any is measured."""
+        for name, job in zip(self.names, self.jobs, strict=True):
+            try:
+                self.sessions[name] = Session(job, store, progress)
+                flow.as_it_is(self.sessions[name])
+            except EdgeoptError as error:
+                self.errors[name] = error
+
+    def _ready(self) -> list[str]:
+        return [name for name in self.sessions if name not in self.errors]
+
+    def in_turn(self) -> None:
+        for name in self._ready():
+            try:
+                self.sessions[name].walk(running.run)
+            except EdgeoptError as error:
+                self.errors[name] = error
+            measured = self.sessions[name].report.measurement
+            self.order += [name] * (len(measured.processes) if measured else 0)
+
+    def together(self) -> None:
+        ready = self._ready()
+        if not ready:
+            return
+        sessions = [self.sessions[name] for name in ready]
+        effort = sessions[0].job.effort
+        try:
+            done = running.run_together(sessions, effort, names=ready, order=self.order)
+        except EdgeoptError as failure:
+            done = [failure] * len(ready)
+        for name, error in zip(ready, done, strict=True):
+            if error is not None:
+                self.errors[name] = error
+                self.sessions[name].add(failure=error.to_json())
+
+    def report(self, *, complete: bool) -> VariantsReport:
+        variants = tuple(self._variant(name) for name in self.names)
+        return VariantsReport(
+            variants=variants,
+            comparisons=tuple(_comparisons(variants)),
+            order=tuple(self.order),
+            seed=self.jobs[0].effort.seed,
+            interleaved=self.interleave,
+            complete=complete,
+        )
+
+    def _variant(self, name: str) -> Variant:
+        session, error = self.sessions.get(name), self.errors.get(name)
+        report: Report | None = session.report if session else None
+        return Variant(name=name, report=report, error=error.to_json() if error else None)
+
+
+def _comparisons(variants: Sequence[Variant]) -> list[tuple[str, str, Comparison]]:
+    first, *others = variants
+    old = first.report.measurement if first.report else None
+    found = []
+    for other in others:
+        new = other.report.measurement if other.report else None
+        if old is not None and new is not None:
+            found.append((first.name, other.name, compare(old, new)))
+    return found
+
+
+def unique_names(names: Sequence[str]) -> list[str]:
+    """The names, with a number behind those that repeat: a model can be held against itself."""
+    seen: Counter[str] = Counter()
+    found: list[str] = []
+    for name in names:
+        seen[name] += 1
+        unique = name if seen[name] == 1 else f"{name}#{seen[name]}"
+        while unique in found or (unique != name and unique in names):
+            seen[name] += 1
+            unique = f"{name}#{seen[name]}"
+        found.append(unique)
+    return found
