@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from edgeopt import stop
 from edgeopt.errors import EdgeoptError, InputError, ModelError, ToolError
+from edgeopt.paths import cache_dir, make_private
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,6 +35,17 @@ _KINDS: dict[str, type[EdgeoptError]] = {
     "model": ModelError,
     "tool": ToolError,
 }
+
+
+def _homes() -> dict[str, str]:
+    """Where Keras and matplotlib keep what they would leave in a home that they are new to."""
+    found = {}
+    for name, at_home in (("KERAS_HOME", ".keras"), ("MPLCONFIGDIR", ".config/matplotlib")):
+        if name not in os.environ and not (Path.home() / at_home).exists():
+            found[name] = str(cache_dir() / at_home.rpartition("/")[2].lstrip("."))
+    if "MPLCONFIGDIR" in found:
+        make_private(Path(found["MPLCONFIGDIR"]))  # else it warns and takes another
+    return found
 
 
 class ChildDied(Exception):
@@ -62,6 +74,7 @@ class Child:
             "TF_CPP_MIN_LOG_LEVEL": "3" if quiet_tensorflow else "0",
             "CUDA_VISIBLE_DEVICES": "-1",
             "TF_USE_LEGACY_KERAS": "0",
+            **_homes(),
             **(variables or {}),
         }
         self._process = subprocess.Popen(

@@ -43,16 +43,18 @@ def download(
     import urllib.request
 
     deadline, done = time.monotonic() + timeout_s, 0
+    shown = _shown(url)
     try:
         with urllib.request.urlopen(url, timeout=_STALL_S) as reply, target.open("wb") as writer:
             if reply.url.partition(":")[0] != url.partition(":")[0]:
-                raise ToolError(f"{url} leads to another kind of address ({reply.url}).", by_hand)
+                where = _shown(reply.url)
+                raise ToolError(f"{shown} leads to another kind of address ({where}).", by_hand)
             length = reply.headers.get("Content-Length", "")
             total = int(length) if length.isascii() and length.isdigit() else None
             while block := reply.read(_BLOCK):
                 done += len(block)
                 if done > max_bytes or time.monotonic() > deadline:
-                    raise ToolError(f"{url} does not end; given up after {done} bytes.", by_hand)
+                    raise ToolError(f"{shown} does not end; given up after {done} bytes.", by_hand)
                 writer.write(block)
                 if on_bytes:
                     on_bytes(done, total)
@@ -61,6 +63,16 @@ def download(
         if isinstance(error, urllib.error.HTTPError):
             error.close()  # it holds the connection
             kind = Missing if error.code in (404, 410) else ToolError
-        raise kind(f"{what} could not be fetched from {url}: {error}.", by_hand) from error
+        raise kind(f"{what} could not be fetched from {shown}: {error}.", by_hand) from error
     if total is not None and done != total:
-        raise ToolError(f"{url} broke off after {done} of {total} bytes.", f"Try again. {by_hand}")
+        said = f"{shown} broke off after {done} of {total} bytes."
+        raise ToolError(said, f"Try again. {by_hand}")
+
+
+def _shown(url: str) -> str:
+    """`url` for a message: without a user, a password or a query, which may hold a token."""
+    from urllib.parse import urlsplit
+
+    parts = urlsplit(url)
+    host = parts.netloc.rpartition("@")[2]
+    return f"{parts.scheme}://{host}{parts.path}" if host else url.partition("?")[0]

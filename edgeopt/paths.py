@@ -6,7 +6,7 @@ import os
 import sys
 from pathlib import Path
 
-__all__ = ["cache_dir", "config_dir", "data_dir", "demo_dir", "state_dir"]
+__all__ = ["cache_dir", "config_dir", "data_dir", "demo_dir", "make_private", "state_dir"]
 
 _PACKAGE = Path(__file__).resolve().parent
 
@@ -53,3 +53,14 @@ def state_dir() -> Path:
     if value := os.environ.get("EDGEOPT_STATE"):
         return Path(value)
     return _home("XDG_DATA_HOME", ".local/share", "Application Support")
+
+
+def make_private(folder: Path) -> None:
+    """Make `folder` and what is missing above it, for the user alone (0700, whatever the umask).
+
+    One that is there stays as it is. Raises OSError.
+    """
+    if not folder.is_dir():
+        if not folder.parent.is_dir():
+            make_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)

@@ -11,6 +11,7 @@ import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 import tempfile
 import time
@@ -22,7 +23,7 @@ from typing import Any
 
 from edgeopt.artifact import hash_path
 from edgeopt.errors import InputError
-from edgeopt.paths import cache_dir
+from edgeopt.paths import cache_dir, make_private
 
 __all__ = ["Entry", "Store", "publish", "scratch"]
 
@@ -93,6 +94,8 @@ class Store:
             for stray in folder.iterdir():
                 if stray.name not in (name, _SIDECAR, *keep):
                     shutil.rmtree(stray) if stray.is_dir() else stray.unlink()
+                elif stray.is_file():
+                    stray.chmod(0o600)
             with suppress(OSError):  # someone else was first: theirs is the same
                 folder.rename(self.root / key)
         self._evict(keep=key)
@@ -147,7 +150,7 @@ def scratch(parent: Path | None = None) -> Iterator[Path]:
     """
     try:
         if parent is not None:
-            parent.mkdir(parents=True, exist_ok=True)
+            make_private(parent)
         folder = Path(tempfile.mkdtemp(prefix=".edgeopt-", dir=parent))
     except OSError as error:
         raise InputError(
@@ -167,15 +170,13 @@ def publish(source: Path, target: Path) -> Path:
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=".edgeopt-", dir=target.parent)
+        name = str(target.parent / f".edgeopt-{secrets.token_hex(8)}")
+        handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # the user's umask
         try:
             with os.fdopen(handle, "wb") as out, source.open("rb") as stream:
                 shutil.copyfileobj(stream, out, 1 << 20)
                 out.flush()
                 os.fsync(out.fileno())
-            mask = os.umask(0)
-            os.umask(mask)
-            Path(name).chmod(0o666 & ~mask)
             Path(name).replace(target)
         except BaseException:
             Path(name).unlink(missing_ok=True)

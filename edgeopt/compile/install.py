@@ -24,6 +24,7 @@ from edgeopt.compile.identity import hashes_of
 from edgeopt.compile.installed import RECORD, InstalledCompiler, home, installed
 from edgeopt.errors import InputError, ToolError
 from edgeopt.fetch import download
+from edgeopt.paths import make_private
 from edgeopt.progress import Progress, Silent
 from edgeopt.store import publish, scratch
 
@@ -107,7 +108,7 @@ def _locked(progress: Progress) -> Iterator[None]:
     import fcntl
 
     try:
-        home().mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(home())
         handle = os.open(home() / _LOCK, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise InputError(

@@ -11,6 +11,7 @@ from edgeopt import paths
 from edgeopt.artifact import hash_path
 from edgeopt.errors import ToolError
 from edgeopt.fetch import download
+from edgeopt.paths import make_private
 
 __all__ = ["PINNED_VERSION", "fetch_benchmark_binary", "platform_of"]
 
@@ -72,7 +73,7 @@ def fetch_benchmark_binary(
             " forbids to fetch it.",
             _BY_HAND,
         )
-    folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(folder)
     part = folder / "benchmark_model.part"
     try:
         _download(url, part, on_bytes)

@@ -15,7 +15,7 @@ from edgeopt.device.device import Device, connect
 from edgeopt.device.inventory import DeviceSpec
 from edgeopt.device.lease import Board, Held, Lease
 from edgeopt.errors import DeviceError
-from edgeopt.paths import state_dir
+from edgeopt.paths import make_private, state_dir
 from edgeopt.progress import Progress, Silent
 
 __all__ = ["board_of", "held", "reached", "release", "reserve"]
@@ -130,7 +130,7 @@ def _write(known: dict[str, str]) -> None:
     if not known:
         path.unlink(missing_ok=True)
         return
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    make_private(path.parent)
     new = Path(f"{path}.{os.getpid()}")
     new.touch(mode=0o600)
     new.write_text(json.dumps(known, sort_keys=True), encoding="utf-8")

@@ -21,6 +21,7 @@ from typing import NoReturn
 from edgeopt import paths
 from edgeopt.device.inventory import DeviceSpec
 from edgeopt.errors import DeviceError, InputError
+from edgeopt.paths import make_private
 
 __all__ = ["HostKey", "check", "fetch", "fingerprint", "known_types", "pin", "read_known_hosts"]
 
@@ -151,7 +152,7 @@ def _record(name: str, offered: str, blob: bytes) -> None:
     file = own_file()
     line = f"{name} {offered} {base64.b64encode(blob).decode()}"
     try:
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        make_private(file.parent)
         old = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
         # a new pin replaces this host's older one of the same type
         kept = [row for row in old if row.split()[:2] != [name, offered]]

@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 
+from edgeopt import stop
 from edgeopt.device.inventory import DeviceSpec
 from edgeopt.device.printable import clean_text, tail
 from edgeopt.errors import DeviceError, InputError, ToolError
@@ -122,7 +123,7 @@ class _Client:
             if waited - told >= _TELL_S:
                 told = waited
                 progress.stage(f"Waiting for the place {self.place}: {taken.group(1)} has it")
-            time.sleep(_LOOK_S)
+            stop.sleep(_LOOK_S)
         return False
 
     def release(self) -> None:

@@ -19,6 +19,7 @@ from datetime import datetime, timezone
 from types import TracebackType
 from typing import Any
 
+from edgeopt import stop
 from edgeopt.device import lease_scripts as scripts
 from edgeopt.device.leftovers import host_tag, is_dead
 from edgeopt.device.printable import clean_text, tail
@@ -131,7 +132,7 @@ class Board:
                 if waited - told >= _TELL_S:
                     told = waited
                     progress.stage(f"Waiting for {self.transport.name}: {others[0]}")
-            time.sleep(_LOOK_S * random.uniform(0.5, 1.5))
+            stop.sleep(_LOOK_S * random.uniform(0.5, 1.5))
 
     def beat(self, lease: Lease) -> bool:
         """A sign of life. False: somebody ended the lease."""
