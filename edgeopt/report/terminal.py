@@ -13,17 +13,17 @@ from rich.text import Text
 
 from edgeopt.facts import ModelFacts, Tensor
 from edgeopt.findings import ConstraintReport, OpPlacement, Placement, Violation
-from edgeopt.measurement import Measurement
 from edgeopt.model.layer_names import layer_names
 from edgeopt.report.candidates import PlanTable, candidates_table, search_text
 from edgeopt.report.estimate import add_rows, advice_view
+from edgeopt.report.measurement import add_measurement, measurement_notes
 from edgeopt.report.placement import cpu_table, placement_line
 from edgeopt.report.preservation import preservation_line
 from edgeopt.report.quality import worst_layers
 from edgeopt.report.report import Report
 from edgeopt.report.segments import segments_view
 from edgeopt.report.training import training_lines
-from edgeopt.report.units import bytes_text, count_text, duration_text, percent_text
+from edgeopt.report.units import bytes_text, count_text, percent_text
 
 _LAYER_WIDTH = 28
 __all__ = [
@@ -78,11 +78,11 @@ def deploy_summary(report: Report) -> RenderableType:
     if report.device:
         grid.add_row("device", device_line(report.device))
         grid.add_row("parity", _parity_line(report))
+    if report.measurement:
+        add_measurement(grid, report.measurement)
     parts: list[RenderableType] = [grid]
     if len(report.artifacts) > 1:
         parts += ["", _artifacts(report), *_files(report), *segments_view(report.compilation)]
-    if report.measurement:
-        parts += ["", _measurement(report.measurement)]
     if report.candidates:
         parts += ["", candidates_table(report.candidates, kept=_kept(report.candidates))]
     parts += worst_layers(report.conversion)
@@ -96,7 +96,8 @@ def _kept(rows: Sequence[Mapping[str, Any]]) -> str | None:
 
 
 def _notes(report: Report) -> list[RenderableType]:
-    notes = [f"[yellow]note:[/] {_plain(n)}" for n in report.notes]
+    notes = measurement_notes(report.measurement) if report.measurement else []
+    notes += [f"[yellow]note:[/] {_plain(n)}" for n in report.notes]
     warnings = report.constraints.warnings if report.constraints else ()
     notes += [f"[yellow]warning:[/] {_plain(_one_name(str(w)))}" for w in warnings[:8]]
     if len(warnings) > 8:
@@ -181,42 +182,6 @@ def _files(report: Report) -> list[RenderableType]:
     made = [a for a in report.artifacts if a.stage not in ("source", "float")]
     lines = [Text(f"{a.stage}: {visible(a.path)}", overflow="fold") for a in made]
     return ["", *lines] if lines else []
-
-
-def _measurement(measurement: Measurement) -> RenderableType:
-    stats = measurement.to_json()["stats"]
-    table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
-    names = (
-        "median",
-        "95% interval",
-        "mean",
-        "stdev",
-        "p90",
-        "p99",
-        "first",
-        "init",
-        "peak memory",
-    )
-    for name in names:
-        table.add_column(name, justify="right")
-    interval = stats["ci95_ns"]
-    peak = measurement.peak_rss_bytes
-    table.add_row(
-        Text(duration_text(stats["median_ns"]), style="bold green"),
-        " to ".join(duration_text(v) for v in interval) if interval else "-",
-        *(duration_text(stats[k]) for k in ("mean_ns", "stdev_ns", "p90_ns", "p99_ns")),
-        duration_text(measurement.first_ns),
-        duration_text(measurement.init_ns),
-        bytes_text(peak) if peak is not None else "-",
-    )
-    lines: list[RenderableType] = [table]
-    if measurement.samples_ns:
-        warm = len(measurement.warmup_ns or ())
-        runs = f"{len(measurement.samples_ns)} runs after {warm} warm-up runs"
-        lines.append(f"[dim]latency of one inference over {runs}[/]")
-    if not measurement.valid:
-        lines += [f"[red]invalid:[/] {_plain(reason)}" for reason in measurement.invalid_reasons]
-    return Group(*lines)
 
 
 def plan_summary(report: Report) -> RenderableType:
