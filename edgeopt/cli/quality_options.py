@@ -57,11 +57,18 @@ quality = stack(
         type=click.Choice(FALLBACKS),
         help="What the worst layers may become: slower, more accurate.",
     ),
+    option(
+        "--splitting",
+        env="SPLITTING",
+        metavar="X",
+        help="Hold activations twice, for up to X times the multiplications; off: never. Left out: "
+        "2.5 with --goal accuracy.",
+    ),
 )
 
 _TRAINING = ("techniques", "epochs", "learning_rate", "batch_size", "final_sparsity", "clusters",
              "centroids", "layers", "seed", "max_accuracy_drop")  # fmt: skip
-_QUALITY = ("ranges", "equalization", "bias_correction", "fallback")
+_QUALITY = ("ranges", "equalization", "bias_correction", "fallback", "splitting")
 
 
 def training_request(flags: dict[str, Any]) -> TrainingRequest:

@@ -319,8 +319,9 @@ class _Job:
         done = {}
         if made is not None:
             first = made.rewritten or self.float_path
-            done = what_was_done(first, made.reference, made.model)
-        for name, kind in (self.fallback.done if self.fallback else {}).items():
+            done = what_was_done(first, *made.edited)
+        more = dict.fromkeys(made.held_twice if made else (), ("held twice",))
+        for name, kind in (more | (self.fallback.done if self.fallback else {})).items():
             done[name] = (*done.get(name, ()), *kind)
         return done
 

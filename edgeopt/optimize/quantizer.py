@@ -27,7 +27,8 @@ class Quantized:
     `reference` is the float model whose tensors the quantized ones should equal: the given one,
     or an equalized one. `quality` says what was tried, None where nothing beyond plain was.
     `rewritten` is the given model with other operations or logits of the same answers, which was
-    what all else began with; None where that is the given one."""
+    what all else began with; None where that is the given one. `unsplit` and `held_twice` are those
+    of `Improved`."""
 
     model: Path
     reference: Path
@@ -35,6 +36,14 @@ class Quantized:
     quality: dict[str, Any] | None = None
     notes: tuple[str, ...] = ()
     rewritten: Path | None = None
+    unsplit: tuple[Path, Path] | None = None
+    held_twice: tuple[str, ...] = ()
+
+    @property
+    def edited(self) -> tuple[Path, Path]:
+        """The float model once channels are equalized, and once weights and biases are its last:
+        both with the tensors of the given one."""
+        return self.unsplit or (self.reference, self.model)
 
 
 def quantize_file(
@@ -75,6 +84,7 @@ def _calibrated(
 ) -> Quantized:
     from edgeopt.optimize.rounding_run import refine, rivals_wanted
     from edgeopt.optimize.selection_run import improve
+    from edgeopt.optimize.splitting_run import hold_twice
 
     why_not = _why_only_plain(float_path)
     if request.quality.unimproved or why_not:
@@ -106,6 +116,9 @@ def _calibrated(
     better = refine(
         better, float_path, request, result, measured, dataset, job=job, progress=progress
     )
+    better = hold_twice(
+        better, float_path, request, result, measured, drawn, job=job, progress=progress
+    )
     measured = replace(measured, kept=())
     return Quantized(
         model=better.model,
@@ -114,6 +127,8 @@ def _calibrated(
         quality=better.quality | rewritten,
         notes=better.notes,
         rewritten=None if float_path == given else float_path,
+        unsplit=better.unsplit,
+        held_twice=better.held_twice,
     )
 
 

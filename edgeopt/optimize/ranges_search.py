@@ -21,7 +21,7 @@ from edgeopt.optimize.work import multiplications
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Shares", "descend", "quantized", "search"]
+__all__ = ["Shares", "descend", "noises", "quantized", "search"]
 
 Shares = dict[str, tuple[float, float]]  # by tensor name, of the true minimum and maximum
 Seen = dict[int, "NDArray[Any]"]  # one sample's values by tensor index
@@ -115,6 +115,27 @@ def search(
         if shares != (1.0, 1.0):
             found[tensor.name] = shares
     return found
+
+
+def noises(
+    path: Path,
+    ranges: Mapping[str, tuple[list[float], list[float]]],
+    arrays: Sequence[NDArray[Any]],
+    *,
+    ends: Sequence[int],
+    centred: bool,
+) -> dict[str, float]:
+    """By tensor name, noise over signal at the answers when only that activation is int8, in the
+    given ranges; the arguments are those of `search`. Empty for a model too large."""
+    bench = _Bench.of(path, arrays, ends, centred, 8)
+    own = [t for t in bench.candidates() if t.name in ranges]
+    each = sum(bench.work(t) for t in own)
+    count = int(min(_WORK / max(each, 1), len(arrays[0]), _MOST))
+    count = min(count, int(_KEPT_BYTES / max(bench.size(own), 1)))
+    if count < _RANKED:
+        return {}
+    seen = bench.seen({t.index for t in own}, count)
+    return {t.name: bench.costs(t, ranges[t.name], seen)(1.0, 1.0) for t in own}
 
 
 @dataclass

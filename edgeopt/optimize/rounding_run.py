@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     from edgeopt.dataset import Dataset
 
-__all__ = ["refine", "rivals_wanted"]
+__all__ = ["compared", "judged", "refine", "rivals_wanted", "worth"]
 
 _WORKER = "edgeopt.optimize.rounding_worker"
 _JUDGE = "edgeopt.optimize.selection_worker"
@@ -83,10 +83,12 @@ def refine(
     made = [result.with_name(f"rounded_int8_{number}.tflite") for number in range(len(ways))]
     jobs = [job(better.model, result.with_name("again.tflite"), better.ranges)]
     jobs += [job(models[w.reference], out, w.ranges) for w, out in zip(ways, made, strict=True)]
-    before, *after = _judged(float_path, jobs, measured.kept)
+    count = min(len(measured.kept), _JUDGED)
+    kept = [measured.kept[i * len(measured.kept) // count] for i in range(count)]
+    before, *after = judged(float_path, jobs, kept)
     best = _best(after)
     said: dict[str, Any] = {"layers": count, "fitted_samples": len(fitted[0]), "ways": len(ways)}
-    said |= _compared(before, after[best]) | {"seconds": round(time.perf_counter() - began, 3)}
+    said |= compared(before, after[best]) | {"seconds": round(time.perf_counter() - began, 3)}
     if not said["kept"]:
         return replace(better, quality={**better.quality, "rounding": said})
     better = ways[best]
@@ -108,23 +110,23 @@ def _best(after: Sequence[Trial]) -> int:
     accident."""
     best = 0
     for number, trial in enumerate(after):
-        if _worth(after[best], trial):
+        if worth(after[best], trial):
             best = number
     return best
 
 
-def _compared(before: Trial, after: Trial) -> dict[str, Any]:
+def compared(before: Trial, after: Trial) -> dict[str, Any]:
     """The figures of both for the report, and which is kept."""
     return {
-        "kept": _worth(before, after),
+        "kept": worth(before, after),
         "judged_samples": len(after.noise),
         "before": _figures(before),
         "after": _figures(after),
     }
 
 
-def _worth(before: Trial, after: Trial) -> bool:
-    """Whether rounded weights lose so much less that it is no accident, and no answers."""
+def worth(before: Trial, after: Trial) -> bool:
+    """Whether what came `after` loses so much less that it is no accident, and no answers."""
     less = math.fsum(after.noise) <= math.fsum(before.noise)
     return less and after.loss <= before.loss * _WORTH and not _answers_lost(before, after)
 
@@ -180,17 +182,15 @@ def _round_one(
     return len(made)
 
 
-def _judged(
+def judged(
     float_path: Path, jobs: list[dict[str, Any]], kept: Sequence[tuple[NDArray[Any], ...]]
 ) -> list[Trial]:
     """The figures of each job's result on samples that nothing was fitted on."""
     import numpy as np
 
-    count = min(len(kept), _JUDGED)
-    samples = [kept[i * len(kept) // count] for i in range(count)]
     with Child(_JUDGE) as child:
         try:
-            arrays = [np.stack(each) for each in zip(*samples, strict=True)]
+            arrays = [np.stack(each) for each in zip(*kept, strict=True)]
             child.send({"do": "hold", "model": str(float_path)}, arrays)
             child.answer()
             trials = []

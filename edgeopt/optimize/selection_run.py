@@ -52,7 +52,9 @@ Jobs = Callable[[Path, Path, Mapping[str, Any]], dict[str, Any]]  # model, outpu
 class Improved:
     """`ranges` are those that `model` was quantized with: the float model with its channels
     equalized and its biases corrected. `reference` is the same without correction, whose tensors
-    are what the quantized ones should be. `rivals` are ways that rounded weights may favour."""
+    are what the quantized ones should be. `rivals` are ways that rounded weights may favour.
+    `unsplit` are reference and model before the tensors named by `held_twice` were, None where
+    none is."""
 
     ranges: dict[str, tuple[list[float], list[float]]]
     model: Path
@@ -60,6 +62,8 @@ class Improved:
     quality: dict[str, Any]
     notes: tuple[str, ...] = ()
     rivals: tuple[Improved, ...] = ()
+    unsplit: tuple[Path, Path] | None = None
+    held_twice: tuple[str, ...] = ()
 
 
 def improve(

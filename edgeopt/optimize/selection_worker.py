@@ -1,6 +1,6 @@
 """The child that tries candidates: `hold` a float model and samples, then `try` quantizations of it
 or `compare` another float model; answers are figures a sample, never arrays. `search` finds ranges
-on samples of its own."""
+and `noises` what each activation costs, on samples of their own."""
 
 from __future__ import annotations
 
@@ -106,6 +106,8 @@ class _Worker:
             return self.compare(message["model"])
         if message["do"] == "search":
             return self.search(message, arrays)
+        if message["do"] == "noises":
+            return self.noises(message, arrays)
         from edgeopt.optimize.quantizer_worker import quantize
 
         began = time.perf_counter()
@@ -135,6 +137,18 @@ class _Worker:
         except (RuntimeError, ValueError) as error:  # an operation that runs in no part of a model
             return {"shares": {}, "why": str(error).strip().split("\n")[-1]}
         return {"shares": shares}
+
+    def noises(self, message: dict[str, Any], arrays: list[Any]) -> dict[str, Any]:
+        from edgeopt.model.tflite import parse
+        from edgeopt.optimize.ranges_search import noises
+
+        path = Path(message["model"])
+        ends, classes = _answers(parse(path.read_bytes()).subgraphs[0])
+        try:
+            found = noises(path, message["ranges"], arrays, ends=ends, centred=classes)
+        except (RuntimeError, ValueError) as error:  # an operation that runs in no part of a model
+            return {"noises": {}, "why": str(error).strip().split("\n")[-1]}
+        return {"noises": found}
 
     def compare(self, path: str) -> dict[str, Any]:
         """The largest difference to the float model's answers, as a share of the largest answer."""

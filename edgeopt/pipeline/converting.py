@@ -120,7 +120,7 @@ def _request(session: Session) -> ConversionRequest:
         calibration_samples=job.calibration_samples,
         per_channel="per_channel" in session.target.profile.granularity,
         legacy_ops=session.target.profile.inline_buffers,
-        quality=job.quality,
+        quality=job.quality.towards(job.goal if plan.scheme == "int8" else None),
         keep=job.training.kept,
     )
 

@@ -217,7 +217,7 @@ def test_the_report_and_the_file_are_of_the_rounded_way_that_wins(
     rival = Candidate(ranges="octav", bias_correction=True)
     monkeypatch.setattr(selection_run, "rivals", lambda chosen, trials: [rival])
     monkeypatch.setattr(rounding_run, "_best", lambda after: winner)
-    monkeypatch.setattr(rounding_run, "_worth", lambda before, after: True)
+    monkeypatch.setattr(rounding_run, "worth", lambda before, after: True)
     request = ConversionRequest(scheme="int8", quality=QualityRequest(ranges="minmax"))
     out = tmp_path / "o.tflite"
     made = quantize(FLOAT, request, out, dataset=demo_samples(), progress=Silent())
