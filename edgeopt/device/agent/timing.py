@@ -25,7 +25,7 @@ def measure(request: dict[str, Any], model: bytes, lines: Lines) -> dict[str, An
     runtime = load_runtime(request["runtimes"])  # numpy comes with it; its import is not timed
     lines.say("stage", stage="load", runtime=runtime[0], runtime_version=runtime[1])
     samples = given_inputs(request["inputs"]) if request.get("inputs") else []
-    base = peak_rss_bytes()
+    base = max(1, peak_rss_bytes() - len(model))  # the file itself is held by now
     before, start = readings(), time.perf_counter_ns()
     interpreter = guarded(lambda: make_interpreter(request, model, runtime))
     if samples:

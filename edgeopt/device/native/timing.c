@@ -248,12 +248,12 @@ void measure(const Request *request) {
     int64_t counts[3], memory[2], written = 0;
     uint64_t state = (uint64_t)request->seed;
     run.request = request;
-    void *model = read_file(request->model, &size);
-    check_model(request, model, size, digest);
     say_stage("load", "native");
     open_runtime(request);
-    if (request->samples) run.inputs = given_inputs(request);
     memory[0] = resident_bytes("VmHWM");
+    void *model = read_file(request->model, &size);
+    check_model(request, model, size, digest);
+    if (request->samples) run.inputs = given_inputs(request);
     char *before = readings();
     int64_t start = now_ns();
     open_session(&run.session, request, model, size);
