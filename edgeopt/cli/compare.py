@@ -3,26 +3,62 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeopt.cli import options, output
 from edgeopt.errors import InputError, ResultError
 
+if TYPE_CHECKING:
+    from edgeopt.measurement import Comparison, Measurement
+    from edgeopt.measurement.differences import Difference
+
 __all__ = ["compare"]
+
+_SCHEMAS = ("edgeopt.deploy/1", "edgeopt.benchmark/1")
+_ROWS = ("variants", "devices")
+
+
+def _fraction(ctx: click.Context, param: click.Parameter, value: Any) -> float:
+    """0.02 or 2%."""
+    text = str(value).strip()
+    try:
+        number = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no fraction: write 2% or 0.02.") from None
+    if not 0 <= number < 1:
+        raise click.BadParameter(f"{value!r} is not between 0 and 1.")
+    return number
 
 
 @click.command()
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
 @click.option(
-    "--threshold", type=click.FloatRange(0), default=0.03, show_default=True, metavar="X",
-    help="A slowdown of more than this fraction is a regression.",
+    "--threshold", default="2%", show_default=True, metavar="X", callback=_fraction,
+    envvar="EDGEOPT_THRESHOLD", help="A slowdown of more than this is a regression.",
+)  # fmt: skip
+@click.option(
+    "--confidence", default="99%", show_default=True, metavar="X", callback=_fraction,
+    envvar="EDGEOPT_CONFIDENCE", help="Of the interval that has to leave out 1.",
+)  # fmt: skip
+@click.option(
+    "--variant", "variants", multiple=True, metavar="NAME",
+    help="Of reports with several models or devices: which one; twice: of OLD, then of NEW.",
+)  # fmt: skip
+@click.option(
+    "--allow", multiple=True, metavar="KEY=REASON",
+    help="Compare although KEY (device, runtime, runtime-version, accelerator, threads, shapes,"
+    " inputs, load, effort) differs or is too little; the reason is reported. Repeatable.",
 )  # fmt: skip
 @options.as_json
-def compare(old: Path, new: Path, threshold: float, as_json: bool) -> None:
+def compare(
+    old: Path, new: Path, threshold: float, confidence: float, variants: tuple[str, ...],
+    allow: tuple[str, ...], as_json: bool,
+) -> None:  # fmt: skip
     """Compare the latencies of two reports (--report FILE.json, or --json output).
 
     Exit 6 when NEW is slower than OLD by more than the threshold and beyond noise, or when the two
@@ -30,22 +66,29 @@ def compare(old: Path, new: Path, threshold: float, as_json: bool) -> None:
     """
     from edgeopt.measurement import Measurement
     from edgeopt.measurement import compare as judge
+    from edgeopt.measurement.differences import differences, read_allowed
 
-    documents = [_load(old), _load(new)]
-    differences = _differences(*documents)
-    if differences:
-        raise ResultError(
-            "These measurements cannot be compared: " + "; ".join(differences) + ".",
-            "Measure both on the same device with the same runtime and threads.",
-        )
-    before, after = (Measurement.from_json(d["measurement"]) for d in documents)
-    found = judge(before, after, threshold=threshold)
-    content = {"old": str(old), "new": str(new), "threshold": threshold, **found.to_json()}
+    if not 0.5 <= confidence < 1:
+        raise InputError(f"--confidence must be 0.5 or more and below 1, not {confidence:g}.")
+    allowed = read_allowed(allow)
+    names = _names(variants)
+    documents = [_load(path, name) for path, name in zip((old, new), names, strict=True)]
+    measured = [Measurement.from_json(d["measurement"]) for d in documents]
+    found = differences(documents, measured, allowed)
+    content: dict[str, Any] = {
+        "old": str(old), "new": str(new), "variants": list(names), "threshold": threshold,
+        "differences": [d.to_json() for d in found],
+    }  # fmt: skip
+    _refuse(found, content)
+    result = judge(*measured, threshold=threshold, confidence=confidence)
+    notes = _notes(old == new, documents, result)
+    sides = [_side(m, result.basis) for m in measured]
+    content |= {**result.to_json(), "notes": notes, "sides": sides}
     if not as_json:
-        output.stdout().print(str(found), markup=False)
-    if found.verdict == "slower":
+        _show(result, sides, found, notes)
+    if result.verdict == "slower":
         raise ResultError(
-            f"{new.name} is slower than {old.name}: {found}",
+            f"{names[1] or new.name} is slower than {names[0] or old.name}: {result}",
             f"Find what changed, or accept it with a higher --threshold (now {threshold:g}).",
             reached=content,
         )
@@ -53,33 +96,105 @@ def compare(old: Path, new: Path, threshold: float, as_json: bool) -> None:
         output.emit("compare", content)
 
 
-def _load(path: Path) -> dict[str, Any]:
+def _names(variants: Sequence[str]) -> tuple[str | None, str | None]:
+    if len(variants) > 2:
+        raise InputError("--variant can be given twice at most: of OLD, then of NEW.")
+    first, last = (variants[0], variants[-1]) if variants else (None, None)
+    return first, last
+
+
+def _refuse(found: Sequence[Difference], content: Mapping[str, Any]) -> None:
+    """Raises ResultError for what differs without a reason."""
+    refused = [d for d in found if d.reason is None]
+    if not refused:
+        return
+    keys = list(dict.fromkeys(d.key for d in refused))
+    hint = "Measure both on the same device with the same runtime, threads and inputs"
+    if keys == ["effort"]:
+        hint = "Measure with more than one process (--processes 5)"
+    flags = " ".join(f'--allow "{key}=REASON"' for key in keys)
+    raise ResultError(
+        f"These measurements cannot be compared: {'; '.join(d.text for d in refused)}.",
+        f"{hint}, or say why they may be compared: {flags}.",
+        details={"differences": [d.to_json() for d in refused]},
+        reached=dict(content),
+    )
+
+
+def _load(path: Path, name: str | None) -> dict[str, Any]:
     try:
         document = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise InputError(f"Cannot read {path}: {error.strerror}.") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise InputError(f"{path} is not a JSON report: {error}.") from error
     schema = document.get("schema", "") if isinstance(document, dict) else ""
-    if schema not in ("edgeopt.deploy/1", "edgeopt.benchmark/1"):
+    if schema not in _SCHEMAS:
         raise InputError(
             f"{path} is not a report of deploy or benchmark (schema {schema!r}).",
             "Write one with --report FILE.json.",
         )
-    if not document.get("measurement"):
+    row = _row(path, document, name)
+    if not isinstance(row.get("measurement"), dict):
         raise InputError(f"{path} holds no measurement.", "The run that wrote it did not finish.")
-    return dict(document)
+    for key in ("device", "model"):
+        if not isinstance(row.get(key) or {}, dict):
+            raise InputError(f"{path} is not a report of edgeopt: its {key} is no object.")
+    return row
 
 
-def _differences(old: dict[str, Any], new: dict[str, Any]) -> list[str]:
-    """What must be equal for two latencies to mean the same thing."""
-    found = []
-    for key in ("runtime", "runtime_version", "accelerator", "threads"):
-        before, after = old["device"].get(key), new["device"].get(key)
-        if before != after:
-            found.append(f"{key} {before} and {after}")
-    for key in ("cpu", "arch", "model"):
-        before, after = old["device"]["facts"].get(key), new["device"]["facts"].get(key)
-        if before != after:
-            found.append(f"device {key} {before} and {after}")
-    return found
+def _row(path: Path, document: Mapping[str, Any], name: str | None) -> dict[str, Any]:
+    """The report itself, or the one of several that `name` picks."""
+    kind = next((k for k in _ROWS if isinstance(document.get(k), list)), None)
+    if kind is None:
+        if name is not None:
+            raise InputError(f"{path} is of one model on one device: there is no --variant {name}.")
+        return dict(document)
+    rows = {str(r.get("name")): r for r in document[kind] if isinstance(r, dict)}
+    known = f"It has: {', '.join(rows)}."
+    if name is None:
+        raise InputError(f"{path} holds several measurements.", f"Pick with --variant. {known}")
+    if name not in rows:
+        raise InputError(f"{path} has no {name!r}.", known)
+    return {**rows[name], "interleaved": document.get("interleaved")}
+
+
+def _notes(one_file: bool, documents: Sequence[Mapping[str, Any]], result: Comparison) -> list[str]:
+    """What the interval does not know."""
+    notes = []
+    if result.within_only:
+        notes.append("One process each: how much processes differ is not in the interval.")
+    elif min(result.processes) < 2:
+        notes.append("One process on one side: it is taken to vary as those of the other.")
+    if not (one_file and all(d.get("interleaved") for d in documents)):
+        notes.append(
+            "Not measured in alternation: what changed between the two (temperature, other load)"
+            " is not in the interval. `edgeopt benchmark OLD NEW --interleave` takes it out."
+        )
+    return notes
+
+
+def _side(measured: Measurement, basis: str) -> dict[str, Any]:
+    """`ci95_ns` is that of the median, or of the mean where the comparison is of means."""
+    variance, stats = measured.details["variance"] or {}, measured.stats
+    interval = stats.ci95_ns if basis == "median" else stats.mean_ci95_ns
+    return {
+        "median_ns": stats.median_ns,
+        "mean_ns": stats.mean_ns,
+        "ci95_ns": list(interval) if interval else None,
+        "runs": measured.runs,
+        "processes": len(measured.pooled),
+        "within_sd": variance.get("within_sd"),
+        "between_sd": variance.get("between_sd"),
+    }
+
+
+def _show(
+    result: Comparison,
+    sides: Sequence[Mapping[str, Any]],
+    found: Sequence[Difference],
+    notes: Sequence[str],
+) -> None:
+    from edgeopt.report.comparison import comparison_view
+
+    output.stdout().print(comparison_view(result, sides, found, notes))

@@ -149,7 +149,7 @@ class _Side:
             processes=len(logs),
             centre=statistics.fmean(logs),
             between=statistics.variance(logs) if len(logs) >= _LEAST_PROCESSES else None,
-            error=statistics.fmean(known) if known and len(known) == len(errors) else None,
+            error=statistics.median(known) if known and len(known) == len(errors) else None,
         )
 
 

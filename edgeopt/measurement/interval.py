@@ -30,8 +30,8 @@ class Variance:
     """Variances of log times, so their roots are relative deviations. None: cannot be told.
 
     `within` is that of single runs around their process's mean; `error` what it leaves in the
-    median of a process, autocorrelation included; `between` that of the processes' medians beyond
-    `error`, never below 0.
+    median of a typical process, autocorrelation included; `between` that of the processes' medians
+    beyond `error`, never below 0.
     """
 
     within: float | None
@@ -107,7 +107,7 @@ def variance(processes: Sequence[Sequence[int]]) -> Variance:
     logs = [[math.log(t) for t in samples] for samples in processes]
     within = [statistics.variance(values) for values in logs if len(values) > 1]
     errors = [e for e in map(median_error, processes) if e is not None]
-    error = statistics.fmean(errors) if len(errors) == len(processes) else None
+    error = statistics.median(errors) if errors and len(errors) == len(processes) else None
     between = None
     if len(logs) > 1 and error is not None:
         total = statistics.variance([statistics.median(values) for values in logs])

@@ -86,7 +86,7 @@ def _sample_notes(measured: Measurement) -> list[str]:
     if bimodal := measured.details["modes"]:
         fast, slow = (mode["median_ns"] for mode in bimodal[0]["modes"])
         share = 100 * bimodal[0]["modes"][1]["share"]
-        of = f"{len(bimodal)} of {len(measured.pooled)} processes"
+        of = f"In {len(bimodal)} of {len(measured.pooled)} processes the times"
         if len(measured.pooled) == 1:
             of = "The times"
         notes.append(

@@ -1,0 +1,126 @@
+"""What must be equal for two latencies to mean the same thing."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from edgeopt.errors import InputError
+from edgeopt.measurement.measurement import Measurement
+
+__all__ = ["KEYS", "Difference", "differences", "read_allowed"]
+
+# What may be waived with a reason, and what it means.
+KEYS = {
+    "device": "the board: its processor, architecture and model",
+    "runtime": "the runtime, and the runner that called it",
+    "runtime-version": "the version of the runtime",
+    "accelerator": "CPU, GPU or Edge TPU",
+    "threads": "the number of CPU threads",
+    "shapes": "the shapes of the model's inputs",
+    "inputs": "the values that the runs were given",
+    "load": "the batch size and how many inferences run at once",
+    "effort": "more than one process on each side",
+}
+_DEVICE = {
+    "runtime": ("runtime", "runner"),
+    "runtime-version": ("runtime_version",),
+    "accelerator": ("accelerator",),
+    "threads": ("threads",),
+    "load": ("batch", "concurrency"),
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Difference:
+    """`text` says what differs; `reason` why that was allowed, None when it was not."""
+
+    key: str
+    text: str
+    reason: str | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return {"key": self.key, "text": self.text, "allowed_because": self.reason}
+
+
+def differences(
+    documents: Sequence[Mapping[str, Any]],
+    measured: Sequence[Measurement],
+    allowed: Mapping[str, str],
+) -> list[Difference]:
+    """How two reports differ in what a latency depends on, in the order of KEYS.
+
+    A field that only one of them has (an older report) is no difference but for the inputs.
+    """
+    old, new = documents
+    devices = [d.get("device") or {} for d in documents]
+    found: list[tuple[str, str]] = []
+    for fact in ("cpu", "arch", "model"):
+        before, after = ((d.get("facts") or {}).get(fact) for d in devices)
+        found += _differ("device", f"device {fact}", before, after)
+    for key, fields in _DEVICE.items():
+        for name in fields:
+            found += _differ(key, name, devices[0].get(name), devices[1].get(name))
+    found += _differ("shapes", "input shapes", _shapes(old), _shapes(new))
+    found += _inputs(*devices)
+    counts = [len(m.pooled) for m in measured]
+    if min(counts) < 2:
+        found.append(("effort", f"{_processes(counts)}: how much processes differ is unknown"))
+    order = list(KEYS)
+    return [
+        Difference(key=key, text=text, reason=allowed.get(key))
+        for key, text in sorted(found, key=lambda row: order.index(row[0]))
+    ]
+
+
+def read_allowed(values: Sequence[str]) -> dict[str, str]:
+    """KEY=REASON of `--allow`. Raises InputError for an unknown key or an empty reason."""
+    allowed = {}
+    for value in values:
+        key, _, reason = value.partition("=")
+        if key not in KEYS:
+            raise InputError(
+                f"--allow {value!r}: there is no difference {key!r}.", f"Known: {', '.join(KEYS)}."
+            )
+        if not reason.strip():
+            raise InputError(
+                f"--allow {key} needs a reason, which goes into the report.",
+                f'Write --allow "{key}=why the two may be compared all the same".',
+            )
+        allowed[key] = reason.strip()
+    return allowed
+
+
+def _differ(key: str, name: str, before: Any, after: Any) -> list[tuple[str, str]]:
+    if before == after or before is None or after is None:
+        return []
+    return [(key, f"{name} {before} and {after}")]
+
+
+def _shapes(document: Mapping[str, Any]) -> str | None:
+    inputs = (document.get("model") or {}).get("inputs")
+    if not inputs:
+        return None
+    return ", ".join("x".join(map(str, tensor.get("shape") or ("?",))) for tensor in inputs)
+
+
+def _inputs(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Seeded random values differ with the input type, and take as long; the user's own may not."""
+    kinds = [d.get("inputs") for d in (old, new)]
+    hashes = [d.get("inputs_sha256") for d in (old, new)]
+    if None in kinds or None in hashes:
+        unknown = "inputs of the older report are unknown"
+        return [] if kinds == hashes == [None, None] else [("inputs", unknown)]
+    if kinds[0] != kinds[1]:
+        return [("inputs", f"inputs {kinds[0]} and {kinds[1]}")]
+    if hashes[0] == hashes[1] or kinds[0] == "seeded":
+        return []
+    return [("inputs", f"inputs {str(hashes[0])[:12]} and {str(hashes[1])[:12]}")]
+
+
+def _processes(counts: Sequence[int]) -> str:
+    old, new = counts
+    if old == new:
+        return "one process on each side"
+    return f"one process on the {'old' if old < new else 'new'} side"

@@ -1,0 +1,155 @@
+"""`edgeopt compare` refuses what cannot be compared, and says what it found."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner, Result
+from measuring import several
+
+from edgeopt.cli.app import app
+from edgeopt.measurement import Measurement
+
+DEVICE: dict[str, Any] = {
+    "name": "desk-pi", "runtime": "ai_edge_litert", "runtime_version": "2.3.0",
+    "accelerator": "cpu", "threads": 1, "inputs": "data", "inputs_sha256": "ab" * 32,
+    "facts": {"cpu": "Cortex-A76", "arch": "aarch64", "model": "Raspberry Pi 5"},
+}  # fmt: skip
+
+
+def report(measured: Measurement, **device: Any) -> dict[str, Any]:
+    facts = DEVICE["facts"] | device.pop("facts", {})
+    return {
+        "schema": "edgeopt.benchmark/1",
+        "model": {"inputs": [{"name": "x", "dtype": "int8", "shape": device.pop("shape", [1, 8])}]},
+        "device": DEVICE | device | {"facts": facts},
+        "measurement": measured.to_json(),
+    }
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Any:
+    def write(name: str, document: dict[str, Any]) -> str:
+        path = tmp_path / f"{name}.json"
+        path.write_text(json.dumps(document), encoding="utf-8")
+        return str(path)
+
+    return write
+
+
+def compared(*arguments: str) -> Result:
+    return CliRunner().invoke(app, ["compare", *arguments], catch_exceptions=True)
+
+
+def test_the_same_build_is_the_same(write: Any) -> None:
+    paths = [write(f"r{n}", report(several(1e6, n))) for n in (1, 2)]
+    done = compared(*paths)
+    assert done.exit_code == 0, done.output
+    assert "same: median x 1.00" in done.output
+
+
+def test_a_regression_is_exit_6_with_its_numbers(write: Any) -> None:
+    paths = [write(f"r{n}", report(several(f * 1e6, n))) for n, f in ((1, 1), (2, 1.05))]
+    done = compared(*paths, "--json")
+    error = done.exception
+    assert getattr(error, "exit_code", None) == 6 or done.exit_code == 6
+    assert "slower" in str(error)
+    assert error.reached["verdict"] == "slower"  # type: ignore[union-attr]
+    assert error.reached["ratio"] == pytest.approx(1.05, abs=0.01)  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize(
+    ("key", "change", "shown"),
+    [
+        ("inputs", {"inputs_sha256": "cd" * 32}, "abababababab and cdcdcdcdcdcd"),
+        ("inputs", {"inputs": "seeded"}, "inputs data and seeded"),
+        ("threads", {"threads": 4}, "threads 1 and 4"),
+        ("device", {"facts": {"model": "Raspberry Pi 4"}}, "Raspberry Pi 5 and Raspberry Pi 4"),
+        ("device", {"facts": {"cpu": "Cortex-A72"}}, "Cortex-A76 and Cortex-A72"),
+        ("runtime", {"runtime": "tflite_runtime"}, "ai_edge_litert and tflite_runtime"),
+        ("runtime-version", {"runtime_version": "2.2.0"}, "2.3.0 and 2.2.0"),
+        ("accelerator", {"accelerator": "gpu"}, "cpu and gpu"),
+        ("shapes", {"shape": [1, 16]}, "1x8 and 1x16"),
+    ],
+)
+def test_what_differs_is_refused_unless_a_reason_is_given(
+    write: Any, key: str, change: dict[str, Any], shown: str
+) -> None:
+    old = write("old", report(several(1e6, 1)))
+    new = write("new", report(several(1e6, 2), **change))
+    refused = compared(old, new).exception
+    assert refused is not None and refused.exit_code == 6  # type: ignore[attr-defined]
+    assert shown in str(refused) and f'--allow "{key}=REASON"' in str(refused)
+    allowed = compared(old, new, "--allow", f"{key}=the new board", "--json")
+    assert allowed.exit_code == 0, allowed.exception
+    row = json.loads(allowed.stdout)["differences"][0]
+    assert (row["key"], row["allowed_because"]) == (key, "the new board")
+
+
+def test_seeded_inputs_of_another_type_may_be_compared(write: Any) -> None:
+    old = write("old", report(several(1e6, 1), inputs="seeded"))
+    new = write("new", report(several(1e6, 2), inputs="seeded", inputs_sha256="cd" * 32))
+    assert compared(old, new).exit_code == 0
+
+
+def test_one_process_is_too_little_to_say_anything(write: Any) -> None:
+    old, new = (write(f"r{n}", report(several(1e6, n, processes=1))) for n in (1, 2))
+    refused = compared(old, new).exception
+    assert refused is not None and refused.exit_code == 6  # type: ignore[attr-defined]
+    assert "one process on each side" in str(refused)
+    assert "--processes 5" in str(refused)
+    done = compared(old, new, "--allow", "effort=only a first look", "--json")
+    assert json.loads(done.stdout)["within_only"] is True
+    assert "how much processes differ" in json.loads(done.stdout)["notes"][0]
+
+
+@pytest.mark.parametrize("value", ["threads", "threads= ", "weather=sunny"])
+def test_a_waiver_needs_a_known_key_and_a_reason(write: Any, value: str) -> None:
+    path = write("r", report(several(1e6, 1)))
+    error = compared(path, path, "--allow", value).exception
+    assert error is not None and error.exit_code == 2  # type: ignore[attr-defined]
+
+
+def test_variants_of_one_interleaved_report_are_picked_by_name(write: Any) -> None:
+    rows = [{"name": n, **report(several(f * 1e6, s))} for n, f, s in (("a", 1, 1), ("b", 0.9, 2))]
+    whole = {"schema": "edgeopt.benchmark/1", "variants": rows, "interleaved": True}
+    path = write("both", whole)
+    done = compared(path, path, "--variant", "a", "--variant", "b", "--json")
+    found = json.loads(done.stdout)
+    assert (found["verdict"], found["variants"], found["notes"]) == ("faster", ["a", "b"], [])
+    missing = compared(path, path, "--variant", "c").exception
+    assert missing is not None and "It has: a, b" in str(missing)
+    unnamed = compared(path, path).exception
+    assert unnamed is not None and "--variant" in str(unnamed)
+
+
+def test_measurements_taken_one_after_the_other_say_what_the_interval_leaves_out(
+    write: Any,
+) -> None:
+    paths = [write(f"r{n}", report(several(1e6, n))) for n in (1, 2)]
+    assert "--interleave" in json.loads(compared(*paths, "--json").stdout)["notes"][0]
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["{", "[]", "{}", '{"schema": "edgeopt.benchmark/1"}', "[" * 100_000,
+     '{"schema": "edgeopt.benchmark/1", "measurement": {"samples_ns": [1]}, "device": 3}',
+     '{"schema": "edgeopt.benchmark/1", "measurement": {"processes": 3}}',
+     '{"schema": "edgeopt.benchmark/1", "measurement": {"processes": [{"pooled": true}]}}',
+     '{"schema": "edgeopt.benchmark/1", "measurement": [], "variants": 1}'],
+)  # fmt: skip
+def test_a_foreign_file_is_an_input_error(tmp_path: Path, text: str) -> None:
+    (tmp_path / "r.json").write_text(text, encoding="utf-8")
+    error = compared(str(tmp_path / "r.json"), str(tmp_path / "r.json")).exception
+    assert error is not None and getattr(error, "exit_code", None) == 2, error
+
+
+def test_the_terminal_shows_both_sides_and_what_was_waived(write: Any) -> None:
+    old = write("old", report(several(1e6, 1)))
+    new = write("new", report(several(1e6, 2), threads=2))
+    shown = compared(old, new, "--allow", "threads=two [bold]cores\x1b now").output
+    assert "[bold]cores� now" in shown
+    assert [line.split()[0] for line in shown.splitlines()[:3]] == ["median", "old", "new"]
