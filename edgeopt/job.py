@@ -26,7 +26,8 @@ class Job:
     name or URL (None: `local`). `runtime` None: the target's own. `output` is a folder, or the path
     of the final .tflite. `goal` is "accuracy", "latency", "size" or None (the target's own).
     `parity_samples` are run on the device and on the host, and compared;
-    `tolerance` overrides the parity tolerance, in units of the model's output.
+    `tolerance` overrides the parity tolerance, in units of the model's output. `profile` names the
+    kernels to profile with ("xnnpack" or "builtin"), None: no profile.
     """
 
     model: Path
@@ -63,6 +64,7 @@ class Job:
     offline: bool = False
     keep: bool = True
     run: bool = True
+    profile: str | None = None
     output: Path | None = None
 
     def __post_init__(self) -> None:

@@ -33,6 +33,7 @@ VERBS = {
     "tune": "edgeopt.cli.tune",
     "evaluate": "edgeopt.cli.evaluate",
     "benchmark": "edgeopt.cli.benchmark",
+    "profile": "edgeopt.cli.profile",
     "table": "edgeopt.cli.table",
     "compare": "edgeopt.cli.compare",
     "targets": "edgeopt.cli.targets",

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeopt.cli import options
 from edgeopt.cli.fleet_options import Devices, devices_of
 from edgeopt.errors import InputError
+
+if TYPE_CHECKING:
+    from edgeopt.job import Job
 
 __all__ = ["benchmark"]
 
@@ -28,6 +31,7 @@ __all__ = ["benchmark"]
 @options.calibration
 @options.preprocess
 @options.measuring
+@options.profiling
 @options.keep
 @options.several
 @options.report
@@ -48,6 +52,7 @@ def benchmark(
     job = options.job(model=models[0], **flags)
     if len(models) > 1:
         _refuse_both(devices)
+        _refuse_extras(job)
         from edgeopt.pipeline.variants import benchmark_variants
 
         jobs = [replace(job, model=model) for model in models]
@@ -68,4 +73,12 @@ def _refuse_both(devices: Devices | None) -> None:
         raise InputError(
             "Several models on several devices at once cannot be benchmarked together.",
             "Give one model, or one --device.",
+        )
+
+
+def _refuse_extras(job: Job) -> None:
+    if job.profile is not None:
+        raise InputError(
+            "Several models that are benchmarked together are not profiled.",
+            "Profile each: edgeopt profile MODEL.",
         )

@@ -15,6 +15,7 @@ __all__ = ["deploy"]
 
 @click.command()
 @options.whole
+@options.profiling
 @options.several
 @click.option("--run/--no-run", default=True, help="Run on the device, or stop before the push.")
 @click.option("--dry-run", is_flag=True, help="Only say what would be done, and why.")

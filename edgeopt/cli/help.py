@@ -18,11 +18,12 @@ Commands:
   compile    Compile MODEL with the target's compiler and check what came out.
   tune       Measure candidates for MODEL: accuracy, latency, size, and which are best.
   evaluate   Measure the accuracy of MODEL on data.
-  benchmark  Measure MODEL (a .tflite) on a device, and compare its answers with the host.
+  benchmark  Measure MODELS (.tflite) on a device, and compare their answers with the host.
+  profile    Say where the time of MODEL (a .tflite) goes: its operations, types and layers.
   table      Fill a table: accuracy, latency and size of every model of SPEC.
   compare    Compare the latencies of two reports (--report FILE.json, or --json output).
   targets    List the targets, or show one with its hardware profile.
-  devices    List, examine, clean and trust devices.
+  devices    List, examine, clean, reserve and trust devices.
   compiler   Install, show or remove the Edge TPU compiler.
   doctor     Check what this machine can do: packages, compiler, folders.
 

@@ -13,7 +13,7 @@ from edgeopt.cli.options_base import option, stack
 if TYPE_CHECKING:
     from edgeopt.effort import Effort
 
-__all__ = ["device_python", "effort_request", "measuring", "timeout", "wait"]
+__all__ = ["device_python", "effort_request", "measuring", "running", "timeout", "wait"]
 
 
 Callback = Callable[[click.Context, click.Parameter, Any], Any]
@@ -148,26 +148,16 @@ wait = option(
     metavar="SECONDS",
     help="How long to wait for a device that another has; 0: fail at once (exit 5).",
 )
-measuring = stack(
-    _counts,
-    _times,
-    option(
-        "--threads",
-        env="THREADS",
-        metavar="N",
-        type=click.IntRange(1),
-        default=1,
-        show_default=True,
-        help="CPU threads.",
-    ),
-    timeout,
-    wait,
-    option(
-        "--tolerance",
-        type=click.FloatRange(min=0),
-        metavar="X",
-        help="Accepted difference from the host, in units of the output.",
-    ),
+threads = option(
+    "--threads",
+    env="THREADS",
+    metavar="N",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="CPU threads.",
+)
+programs = stack(
     option(
         "--benchmark-binary",
         env="BENCHMARK_BINARY",
@@ -191,6 +181,21 @@ measuring = stack(
         help="An ai-edge-litert wheel for --runtime native on devices without Python.",
     ),
     option("--offline", env="OFFLINE", is_flag=True, help="Download nothing."),
+)
+running = stack(threads, timeout, wait, programs)  # of one run, however its effort is chosen
+measuring = stack(
+    _counts,
+    _times,
+    threads,
+    timeout,
+    wait,
+    option(
+        "--tolerance",
+        type=click.FloatRange(min=0),
+        metavar="X",
+        help="Accepted difference from the host, in units of the output.",
+    ),
+    programs,
 )
 _EFFORT = ("runs", "warmup", "precision", "max_time_s", "processes")
 

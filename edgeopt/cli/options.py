@@ -9,8 +9,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgeopt.cli.compiler_options import compiler, compiler_place, compiler_request
+from edgeopt.cli.extra_options import extra_request, profiling
 from edgeopt.cli.fleet_options import DeviceWords, several
-from edgeopt.cli.measuring_options import device_python, effort_request, measuring, timeout, wait
+from edgeopt.cli.measuring_options import (
+    device_python,
+    effort_request,
+    measuring,
+    running,
+    timeout,
+    wait,
+)
 from edgeopt.cli.options_base import option, stack
 from edgeopt.cli.quality_options import quality, quality_request, training, training_request
 
@@ -22,7 +30,7 @@ __all__ = [
     "as_json", "calibration", "compiler", "compiler_place", "conversion", "device",
     "device_python", "evaluation", "job", "judging", "keep", "measuring", "model", "output",
     "preprocess", "preprocessing", "quality", "report", "several", "target", "timeout", "training",
-    "wait", "whole",
+    "profiling", "running", "wait", "whole",
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -206,6 +214,7 @@ def job(**flags: Any) -> Job:
         training=training,
         quality=quality,
         effort=effort,
+        **extra_request(flags),
         **flags,
     )
 

@@ -1,5 +1,10 @@
 """A profile as figures: each row's time with its spread, sums by type and by layer, and the sum of
-all held against the whole. Times in nanoseconds. Pure."""
+all held against the whole. Times in nanoseconds. Pure.
+
+`typical_ns` is the mean over the middle half of the runs, by how long they took as a whole (the
+interquartile mean): it is not moved by runs that were disturbed, it is finer than the microseconds
+that profilers count, and the rows add up to it.
+"""
 
 from __future__ import annotations
 
@@ -12,8 +17,9 @@ from edgeopt.facts import ModelFacts
 from edgeopt.measurement import percentile
 from edgeopt.model.layer_names import layers_of
 
-__all__ = ["AGREES_WITHIN", "figures", "spread", "summed", "whole_of"]
+__all__ = ["AGREES_WITHIN", "figures", "middle_half", "only_mean", "spread", "summed", "whole_of"]
 
+_FIGURES = ("typical_ns", "mean_ns", "median_ns", "p10_ns", "p90_ns", "stdev_ns")
 AGREES_WITHIN = 0.10  # the sum of the operators may differ from the whole by so much of it
 _US = 1000  # the profilers count microseconds
 
@@ -23,14 +29,20 @@ def figures(
     groups: Sequence[Group],
     facts: ModelFacts,
     *,
-    plain_ns: Sequence[float],
+    held_against: str,
+    whole_ns: Sequence[float],
     told: Mapping[int, Mapping[str, Any]] | None = None,
 ) -> dict[str, Any]:
-    """operators, unmatched, partitions, by_type, by_layer and sum. `plain_ns` are whole inferences
-    without a profiler. `told` holds the figures of rows (by id) whose single runs are unknown."""
+    """operators, unmatched, partitions, by_type, by_layer and sum.
+
+    `whole_ns` are the whole inferences that the sum is held against, `held_against` is their name.
+    `told` holds the figures of rows (by id) whose single runs are unknown.
+    """
     counted = [row for row in rows if not row.nested]
-    known = {id(row): (told or {}).get(id(row)) or _figures(row) for row in rows}
-    total = sum(known[id(row)]["mean_ns"] or 0 for row in counted)
+    sums = _sums(counted)
+    middle = middle_half(sums)
+    known = {id(row): (told or {}).get(id(row)) or _figures(row, middle) for row in rows}
+    total = sum(known[id(row)]["typical_ns"] or 0 for row in counted)
     layers = layers_of(facts)
     operators, unmatched = [], []
     for row in rows:
@@ -55,15 +67,26 @@ def figures(
         "partitions": [_partition(n, g, rows, known, total) for n, g in enumerate(groups)],
         "by_type": summed(operators, unmatched, "op", total),
         "by_layer": summed(operators, unmatched, "layer", total),
-        "sum": _sum(counted, total, plain_ns),
+        "sum": {
+            "held_against": held_against,
+            **_sum(sums, total, _cut_off(groups), whole_ns),
+        },
     }
 
 
-def spread(times_ns: Sequence[float]) -> dict[str, float | None]:
-    """mean, median, p10, p90 and standard deviation; None where there are too few runs."""
+def middle_half(times: Sequence[float]) -> list[int]:
+    """Positions of the half of the runs that were neither the fastest nor the slowest."""
+    order = sorted(range(len(times)), key=lambda at: times[at])
+    quarter = len(order) // 4
+    return order[quarter : len(order) - quarter]
+
+
+def spread(times_ns: Sequence[float], middle: Sequence[int]) -> dict[str, float | None]:
+    """The figures of these runs; percentiles None where there are too few."""
     ordered = sorted(times_ns)
     enough = len(ordered) >= 10
     return {
+        "typical_ns": statistics.fmean(times_ns[at] for at in middle),
         "mean_ns": statistics.fmean(ordered),
         "median_ns": percentile(ordered, 0.5),
         "p10_ns": percentile(ordered, 0.1) if enough else None,
@@ -72,18 +95,39 @@ def spread(times_ns: Sequence[float]) -> dict[str, float | None]:
     }
 
 
-_NOTHING = dict.fromkeys(("mean_ns", "median_ns", "p10_ns", "p90_ns", "stdev_ns"))
+def only_mean(mean_ns: float) -> dict[str, float | None]:
+    """The figures where a program prints nothing but means."""
+    return {**dict.fromkeys(_FIGURES), "typical_ns": mean_ns, "mean_ns": mean_ns}
 
 
-def _figures(row: Row) -> Mapping[str, Any]:
-    return _NOTHING if row.us is None else spread([us * _US for us in row.us])
+def whole_of(times_ns: Sequence[float]) -> dict[str, Any]:
+    """The figures of whole inferences."""
+    return {"runs": len(times_ns), **spread(times_ns, middle_half(times_ns))}
+
+
+def _sums(counted: Sequence[Row]) -> list[int]:
+    """What the rows add up to, in each run."""
+    lists = [row.us for row in counted if row.us is not None]
+    return [sum(column) * _US for column in zip(*lists, strict=True)]
+
+
+def _cut_off(groups: Sequence[Group]) -> float:
+    """How much XNNPACK's times may be short of in one inference: each is cut to whole
+    microseconds, while an operator's is the difference of two readings and errs both ways."""
+    return sum(g.calls * len(g.kernels) for g in groups if not g.subgraph) * _US
+
+
+def _figures(row: Row, middle: Sequence[int]) -> Mapping[str, Any]:
+    if row.us is None:
+        return dict.fromkeys(_FIGURES)
+    return spread([us * _US for us in row.us], middle)
 
 
 def _shared(row: Row, found: Mapping[str, Any], total: float) -> dict[str, Any]:
-    mean = found["mean_ns"]
+    typical = found["typical_ns"]
     return {
         **found,
-        "share": mean / total if mean is not None and total and not row.nested else None,
+        "share": typical / total if typical is not None and total and not row.nested else None,
         "partition": row.partition,
         "nested": row.nested,
         "calls": row.calls or None,
@@ -99,15 +143,15 @@ def _partition(
 ) -> dict[str, Any]:
     mine = [row for row in rows if row.partition == number]
     ours = [row for row in mine if row.operator is not None]
-    mean = sum(known[id(row)]["mean_ns"] or 0 for row in mine)
+    typical = sum(known[id(row)]["typical_ns"] or 0 for row in mine)
     return {
         "number": number,
         "delegate": "XNNPACK",
         "subgraph": group.subgraph,
         "operators": None if group.members is None else list(group.members),
         "kernels": list(group.kernels),
-        "mean_ns": mean,
-        "share": mean / total if total and not group.subgraph else None,
+        "typical_ns": typical,
+        "share": typical / total if total and not group.subgraph else None,
         "told_apart": sum(row.us is not None for row in ours),
         "not_told_apart": sum(row.us is None for row in ours) if group.members else None,
     }
@@ -126,33 +170,30 @@ def summed(
     for row in [*operators, *({**u, key: None} for u in unmatched)]:
         if row["nested"]:
             continue
-        entry = found.setdefault(row[key], {key: row[key], "count": 0, "timed": 0, "mean_ns": 0.0})
+        new = {key: row[key], "count": 0, "timed": 0, "typical_ns": 0.0}
+        entry = found.setdefault(row[key], new)
         entry["count"] += 1
-        entry["timed"] += row["mean_ns"] is not None
-        entry["mean_ns"] += row["mean_ns"] or 0.0
+        entry["timed"] += row["typical_ns"] is not None
+        entry["typical_ns"] += row["typical_ns"] or 0.0
     for entry in found.values():
-        entry["share"] = entry["mean_ns"] / total if total else None
+        entry["share"] = entry["typical_ns"] / total if total else None
         if not entry["timed"]:
-            entry["mean_ns"] = entry["share"] = None
-    return sorted(found.values(), key=lambda e: -(e["mean_ns"] or -1.0))
+            entry["typical_ns"] = entry["share"] = None
+    return sorted(found.values(), key=lambda e: -(e["typical_ns"] or -1.0))
 
 
-def _sum(counted: Sequence[Row], total: float, plain_ns: Sequence[float]) -> dict[str, Any]:
-    """Held against the whole by medians, which one disturbed run does not move."""
-    lists = [row.us for row in counted if row.us is not None]
-    runs = [sum(column) * _US for column in zip(*lists, strict=True)] if lists else []
-    median = percentile(sorted(runs), 0.5) if runs else total
-    whole = percentile(sorted(plain_ns), 0.5)
-    share = median / whole
+def _sum(
+    sums: Sequence[float], total: float, cut_off: float, whole_ns: Sequence[float]
+) -> dict[str, Any]:
+    """Held against the whole; both are typical times."""
+    whole = statistics.fmean(whole_ns[at] for at in middle_half(whole_ns))
+    low, high = whole * (1 - AGREES_WITHIN), whole * (1 + AGREES_WITHIN)
     return {
-        "mean_ns": total,
-        "median_ns": median,
-        "share_of_whole": share,
+        "typical_ns": total,
+        "median_ns": percentile(sorted(sums), 0.5) if sums else None,
+        "whole_ns": whole,
+        "share_of_whole": total / whole,
+        "cut_off_ns": cut_off,
         "agrees_within": AGREES_WITHIN,
-        "agrees": abs(share - 1) <= AGREES_WITHIN,
+        "agrees": total <= high and total + cut_off >= low,
     }
-
-
-def whole_of(times_ns: Sequence[float]) -> dict[str, Any]:
-    """The figures of whole inferences."""
-    return {"runs": len(times_ns), **spread(times_ns)}

@@ -7,14 +7,15 @@ neither (an Edge TPU's), the whole alone. What could not be told apart is said, 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 from edgeopt.device.agent_ask import ask
 from edgeopt.device.device import Device
+from edgeopt.device.packing import Transfer
 from edgeopt.device.profile_answer import RawProfile, checked_profile
 from edgeopt.device.profile_events import Row, rows_of
-from edgeopt.device.profile_figures import figures, whole_of
+from edgeopt.device.profile_figures import AGREES_WITHIN, figures, only_mean, whole_of
 from edgeopt.device.profile_table import operator_table, rows_of_table
 from edgeopt.device.run import RunRequest, RunResult
 from edgeopt.device.runner import run, runtime_of
@@ -38,7 +39,12 @@ class Profiled:
     runtime_version: str | None
     accelerator: str
     facts: Mapping[str, Any]
-    notes: tuple[str, ...] = field(default=())
+    transfer: Transfer | None
+    notes: tuple[str, ...]
+
+    @property
+    def sent_bytes(self) -> int:
+        return self.transfer.bytes if self.transfer else 0
 
 
 def profile(
@@ -95,7 +101,7 @@ def _by_events(
         "same_outputs": raw.same_outputs,
         "peak_rss_bytes": raw.peak_rss_bytes,
         "conditions": dict(raw.conditions),
-        **figures(rows, groups, facts, plain_ns=raw.plain_ns),
+        **figures(rows, groups, facts, held_against="plain", whole_ns=raw.plain_ns),
     }
     found["overhead"] = _overhead(found["whole"])
     found["notes"] = list(_notes(found, rows, raw))
@@ -105,6 +111,7 @@ def _by_events(
         runtime_version=raw.runtime_version,
         accelerator=request.accelerator,
         facts={**raw.facts, **device.facts()},
+        transfer=told.transfer,
         notes=told.notes,
     )
 
@@ -123,10 +130,8 @@ def _about(
 
 
 def _overhead(whole: Mapping[str, Any]) -> dict[str, Any] | None:
-    """What the profiler adds to a whole inference, by medians: of runs that took turns."""
-    off, on = whole["profiler_off"]["median_ns"], whole["profiler_on"]["median_ns"]
-    if off is None or on is None:
-        off, on = whole["profiler_off"]["mean_ns"], whole["profiler_on"]["mean_ns"]
+    """What the profiler adds to a whole inference, by typical times of runs that took turns."""
+    off, on = whole["profiler_off"]["typical_ns"], whole["profiler_on"]["typical_ns"]
     return {"ns": on - off, "share": (on - off) / off}
 
 
@@ -155,14 +160,22 @@ def _notes(found: Mapping[str, Any], rows: list[Row], raw: RawProfile) -> list[s
 
 
 def _disagreement(found: Mapping[str, Any]) -> list[str]:
-    total = found["sum"]
-    if total["agrees"]:
-        return []
+    total, limit = found["sum"], 100 * AGREES_WITHIN
+    with_it = total["held_against"] == "profiler_on"
+    whole = f"an inference {'with' if with_it else 'without'} the profiler"
     percent = 100 * total["share_of_whole"]
-    return [
-        f"The operators add up to {percent:.0f}% of an inference without the profiler, which is"
-        f" more than {100 * total['agrees_within']:.0f}% off: trust their shares, not their times."
-    ]
+    if not total["agrees"]:
+        return [
+            f"The operators add up to {percent:.0f}% of {whole}, which is more than"
+            f" {limit:.0f}% off: trust their shares, not their times."
+        ]
+    if percent < 100 - limit:
+        return [
+            f"The operators add up to {percent:.0f}% of {whole}: XNNPACK cuts the time of each"
+            " kernel to whole microseconds, so up to"
+            f" {total['cut_off_ns'] / 1000:.0f} us of it are missing."
+        ]
+    return []
 
 
 def _by_table(
@@ -196,7 +209,14 @@ def _by_table(
         "same_outputs": None,
         "peak_rss_bytes": results[1].peak_rss_bytes,
         "conditions": dict(results[1].conditions),
-        **figures(rows, [], facts, plain_ns=plain, told=told),
+        **figures(
+            rows,
+            [],
+            facts,
+            held_against="profiler_on",
+            whole_ns=[_mean(results[1])],
+            told=told,
+        ),
         "overhead": _overhead(whole),
     }
     found["notes"] = [
@@ -209,6 +229,7 @@ def _by_table(
         runtime_version=results[1].runtime_version,
         accelerator=results[1].accelerator,
         facts=results[1].facts,
+        transfer=results[0].transfer,
         notes=results[1].notes,
     )
 
@@ -219,8 +240,7 @@ def _mean(result: RunResult) -> float:
 
 
 def _summary(means: list[float], runs: int) -> dict[str, Any]:
-    nothing = dict.fromkeys(("median_ns", "p10_ns", "p90_ns", "stdev_ns"))
-    return {"runs": runs * len(means), "mean_ns": sum(means) / len(means), **nothing}
+    return {"runs": runs * len(means), **only_mean(sum(means) / len(means))}
 
 
 def _whole_only(
@@ -248,7 +268,7 @@ def _whole_only(
         "same_outputs": None,
         "peak_rss_bytes": result.peak_rss_bytes,
         "conditions": dict(result.conditions),
-        **figures(rows, [], facts, plain_ns=result.samples_ns, told=told),
+        **figures(rows, [], facts, held_against="plain", whole_ns=result.samples_ns, told=told),
         "overhead": None,
         "notes": [f"{result.runtime} has no profiler for an Edge TPU: {names}."],
     }
@@ -258,6 +278,7 @@ def _whole_only(
         runtime_version=result.runtime_version,
         accelerator=result.accelerator,
         facts=result.facts,
+        transfer=result.transfer,
         notes=result.notes,
     )
 

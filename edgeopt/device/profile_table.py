@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 from edgeopt.device.printable import clean_text
 from edgeopt.device.profile_events import Row, same_operation
+from edgeopt.device.profile_figures import only_mean
 from edgeopt.errors import DeviceError
 from edgeopt.facts import ModelFacts, Operator
 
@@ -111,12 +112,12 @@ def rows_of_table(
         )
         rows.append(row)
         if lines:
-            told[id(row)] = _mean(sum(line.mean_ms for line in lines))
+            told[id(row)] = only_mean(sum(line.mean_ms for line in lines) * 1e6)
     for line in others:
         name = line.kind if not line.name else f"{line.kind} [{line.name[:60]}]"
         row = Row(operator=None, name=name, us=None, matched="", calls=line.calls)
         rows.append(row)
-        told[id(row)] = _mean(line.mean_ms)
+        told[id(row)] = only_mean(line.mean_ms * 1e6)
     return rows, told
 
 
@@ -124,11 +125,6 @@ def _named(line: TableRow, op: Operator) -> bool:
     """The name is that of the operator's results, joined by commas; blank ones tell nothing."""
     names = ", ".join(tensor.name for tensor in op.outputs)
     return not line.name or not names or clean_text(names, 4000).startswith(line.name[:200])
-
-
-def _mean(milliseconds: float) -> dict[str, float | None]:
-    nothing = dict.fromkeys(("median_ns", "p10_ns", "p90_ns", "stdev_ns"))
-    return {"mean_ns": milliseconds * 1e6, **nothing}
 
 
 def _unreadable(what: str) -> DeviceError:

@@ -14,10 +14,12 @@ if TYPE_CHECKING:
         convert,
         deploy,
         plan,
+        profile,
     )
 
 __all__ = [
     "benchmark", "compile_model", "compile_together", "convert", "deploy", "evaluate", "plan",
+    "profile",
 ]  # fmt: skip
 
 

@@ -19,6 +19,7 @@ from edgeopt.pipeline import (
     converting,
     evaluating,
     preserving,
+    profiling,
     running,
     training,
 )
@@ -37,6 +38,9 @@ __all__ = [
     "as_it_is", "benchmark", "compile_model", "compile_together", "convert", "deploy",
     "deploy_made", "made", "plan", "planned",
 ]  # fmt: skip
+
+# Measure; then what the job asks for besides, each in processes of its own.
+_RUN: tuple[Step, ...] = (running.run, profiling.run)
 
 
 def plan(job: Job, store: Store, progress: Progress) -> Report:
@@ -82,12 +86,17 @@ def benchmark(
     """Run a .tflite as it is on a device. Several devices share their `references`."""
     session = Session(job, store, progress)
     session.references = references
-    return session.walk(_as_it_is, settle_device, running.run)
+    return session.walk(_as_it_is, settle_device, *_RUN)
 
 
 def as_it_is(session: Session) -> None:
     """What a benchmark does before the run: refuse what it cannot run, or where."""
     session.walk(_as_it_is, settle_device)
+
+
+def profile(job: Job, store: Store, progress: Progress) -> Report:
+    """Where the time of a .tflite goes on a device, as it is; nothing is compared."""
+    return Session(job, store, progress).walk(_as_it_is, settle_device, profiling.run)
 
 
 def deploy(job: Job, store: Store, progress: Progress) -> Report:
@@ -96,7 +105,7 @@ def deploy(job: Job, store: Store, progress: Progress) -> Report:
     if not job.run:
         return _one_or_several(job, store, progress, make, (_compile,))
     make = (compiling.refuse_pipeline, _plan, settle_device, _optimize, _verify)
-    return _one_or_several(job, store, progress, make, (_compile, running.run))
+    return _one_or_several(job, store, progress, make, (_compile, *_RUN))
 
 
 def made(session: Session) -> Session:
@@ -116,7 +125,7 @@ def made(session: Session) -> Session:
 
 def deploy_made(session: Session) -> Report:
     """The rest of a deploy, on one device."""
-    steps = (_accuracy, running.run) if session.job.on_device else (running.run,)
+    steps = (_accuracy, *_RUN) if session.job.on_device else _RUN
     return session.walk(settle_device, *steps)
 
 

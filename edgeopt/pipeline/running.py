@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from edgeopt.device.run import RunRequest, RunResult
     from edgeopt.effort import Effort
 
-__all__ = ["run", "run_together", "tolerance"]
+__all__ = ["request_of", "run", "run_together", "tolerance"]
 
 # How far two runtimes may differ when they do not share kernels: requantization may round the other
 # way in each layer, and float16 or dynamic-range arithmetic keeps about three digits. In steps of
@@ -62,7 +62,7 @@ def run_together(
     first = sessions[0]
     parts = [Measuring(s, _facts(s), name) for s, name in zip(sessions, names, strict=True)]
     for part in parts:
-        part.request = _request(part.session, part.facts)
+        part.request = request_of(part.session, part.facts)
     with ExitStack() as stack, _hinting(first):
         device = _connected(first, list(names), stack)
         try:
@@ -135,7 +135,8 @@ def _hint(session: Session, error: EdgeoptError | None) -> None:
         error.hint = f"{error.hint.strip()} before the run with --no-run."
 
 
-def _request(session: Session, facts: ModelFacts) -> RunRequest:
+def request_of(session: Session, facts: ModelFacts) -> RunRequest:
+    """What is asked of the device for the session's final file, whose facts these are."""
     from edgeopt.device.run import RunRequest
 
     job = session.job

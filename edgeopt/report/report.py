@@ -44,6 +44,7 @@ class Report:
     parity: Mapping[str, Any] | None = None
     parity_note: str = ""
     measurement: Measurement | None = None
+    profile: Mapping[str, Any] | None = None
     candidates: tuple[Mapping[str, Any], ...] | None = None
     notes: tuple[str, ...] = ()
     failure: Mapping[str, Any] | None = None
@@ -73,6 +74,7 @@ class Report:
             "parity": _copy(self.parity),
             "parity_note": self.parity_note or None,
             "measurement": self.measurement.to_json() if self.measurement else None,
+            "profile": _copy(self.profile),
             "candidates": None if self.candidates is None else [dict(c) for c in self.candidates],
             "notes": list(self.notes),
             "error": _copy(self.failure),

@@ -19,6 +19,7 @@ from edgeopt.report.estimate import add_rows, advice_view
 from edgeopt.report.measurement import add_measurement, measurement_notes
 from edgeopt.report.placement import cpu_table, placement_line
 from edgeopt.report.preservation import preservation_line
+from edgeopt.report.profile import profile_view
 from edgeopt.report.quality import worst_layers
 from edgeopt.report.report import Report
 from edgeopt.report.segments import segments_view
@@ -83,6 +84,7 @@ def deploy_summary(report: Report) -> RenderableType:
     parts: list[RenderableType] = [grid]
     if len(report.artifacts) > 1:
         parts += ["", _artifacts(report), *_files(report), *segments_view(report.compilation)]
+    parts += profile_view(report.profile)
     if report.candidates:
         parts += ["", candidates_table(report.candidates, kept=_kept(report.candidates))]
     parts += worst_layers(report.conversion)

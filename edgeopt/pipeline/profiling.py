@@ -1,0 +1,107 @@
+"""Where the time of an inference goes on the device: in a process of its own."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from edgeopt.errors import DeviceError, InputError
+from edgeopt.pipeline.destination import device_spec
+from edgeopt.pipeline.running import request_of
+from edgeopt.pipeline.session import Session
+
+if TYPE_CHECKING:
+    from edgeopt.device import Device
+    from edgeopt.device.profile_run import Profiled
+    from edgeopt.report import Report
+
+__all__ = ["check_node_data", "run", "write_node_data"]
+
+
+def run(session: Session) -> None:
+    """Add the profile that the job asks for; nothing where it asks for none.
+
+    Raises DeviceError when the device fails or has no profiler, InputError for what cannot be
+    asked of its runtime, ModelError for a model that the profiler cannot take.
+    """
+    from edgeopt.device import held
+    from edgeopt.device.profile_run import profile
+    from edgeopt.model import read
+
+    job = session.job
+    if not job.profile:
+        return
+    facts = read(session.artifact.path)
+    spec = device_spec(session)
+    try:
+        with (
+            session.timed("profile", f"Connecting to {spec.name}"),
+            held(spec, purpose="profiling", wait_s=job.wait_s, progress=session.progress) as device,
+        ):
+            found = profile(
+                device,
+                request_of(session, facts),
+                facts,
+                session.progress,
+                kernels=job.profile,
+                runs=job.effort.runs,
+            )
+            _record(session, device, found)
+    except DeviceError as error:
+        if job.device is None:
+            error.hint += " No --device was given, so this machine was tried."
+        raise
+
+
+def _record(session: Session, device: Device, found: Profiled) -> None:
+    for note in found.notes:
+        session.note(note)
+    lost = device.lease_reasons()
+    session.add(profile={**found.profile, "notes": [*found.profile["notes"], *lost]})
+    if session.report.device is not None:  # what was measured says where
+        return
+    session.add(
+        parity_note="not checked: a profile compares no answers",
+        device={
+            "name": device.spec.name,
+            "kind": device.spec.kind,
+            "facts": dict(found.facts),
+            "model_sha256": session.artifact.sha256,
+            "runtime": found.runtime,
+            "runtime_version": found.runtime_version,
+            "accelerator": found.accelerator,
+            "threads": session.job.threads,
+            "sent_bytes": found.sent_bytes,
+            "lease": device.lease,
+            "transfer": found.transfer.to_json() if found.transfer else None,
+        },
+    )
+
+
+def check_node_data(path: Path | None) -> None:
+    """Refuse what cannot be written before any work is done (InputError)."""
+    if path is not None and path.suffix != ".json":  # a model here would be overwritten
+        raise InputError(f"--node-data {path} has no known ending.", "Use .json.")
+
+
+def write_node_data(report: Report, path: Path) -> None:
+    """The times of the first subgraph's operators for Model Explorer, in microseconds; whole or
+    not at all. Raises InputError where it cannot be written."""
+    from edgeopt.report.node_data import node_times
+    from edgeopt.store import publish, scratch
+
+    assert report.profile is not None
+    times = {
+        row["index"]: row["typical_ns"] / 1000
+        for row in report.profile["operators"]
+        if row["subgraph"] == 0 and row["typical_ns"] is not None
+    }
+    facts = report.model
+    name = f"edgeopt: us on {report.device['name'] if report.device else 'the device'}"
+    signature = next(iter(facts.signatures), "")
+    content = node_times(facts.subgraphs[0], times, name, signature)
+    with scratch() as folder:
+        file = folder / "nodes"
+        file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+        publish(file, path)
