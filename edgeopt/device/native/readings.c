@@ -1,7 +1,6 @@
 /* What the board says about itself, by the keys of the agent's readings. Each may be null. */
 #include "runner.h"
 
-#include <dirent.h>
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
@@ -14,62 +13,11 @@
 
 extern char **environ;
 
-#define SYS_CPU "/sys/devices/system/cpu"
 #define THERMAL "/sys/class/thermal"
 #define APEX "/sys/class/apex"
-#define MAX_NAMES 1024
-
-typedef char Name[64];
-
-/* The text of a small system file without its last line end, false when it cannot be read. */
-static bool read_small(const char *path, char *text, size_t room) {
-    FILE *stream = fopen(path, "r");
-    if (!stream) return false;
-    size_t size = fread(text, 1, room - 1, stream);
-    bool good = !ferror(stream);
-    fclose(stream);
-    text[size] = 0;
-    size = strlen(text);
-    while (size && (text[size - 1] == '\n' || text[size - 1] == ' ')) text[--size] = 0;
-    return good;
-}
-
-static bool read_number(const char *path, int64_t *number) {
-    char text[64], *end;
-    if (!read_small(path, text, sizeof text)) return false;
-    *number = strtoll(text, &end, 10);
-    return end != text && !*end;
-}
-
-typedef char Path[256];
-
-/* folder/name/file; false when that is too long. */
-static bool join(Path path, const char *folder, const char *name, const char *file) {
-    int size = snprintf(path, sizeof(Path), "%s/%s/%s", folder, name, file);
-    return size > 0 && (size_t)size < sizeof(Path);
-}
-
-static int by_number(const void *a, const void *b) {
-    const char *x = a, *y = b;
-    int order = (int)strlen(x) - (int)strlen(y);
-    return order ? order : strcmp(x, y);
-}
-
-/* Entries of `folder` named `prefix` and a number, in order of the number. */
-static size_t list(const char *folder, const char *prefix, Name *names) {
-    size_t count = 0, skip = strlen(prefix);
-    DIR *found = opendir(folder);
-    if (!found) return 0;
-    for (struct dirent *entry; count < MAX_NAMES && (entry = readdir(found));) {
-        const char *rest = entry->d_name + skip;
-        if (strncmp(entry->d_name, prefix, skip) || !*rest || rest[strspn(rest, "0123456789")])
-            continue;
-        if (strlen(entry->d_name) < sizeof *names) strcpy(names[count++], entry->d_name);
-    }
-    closedir(found);
-    qsort(names, count, sizeof *names, by_number);
-    return count;
-}
+#define HWMON "/sys/class/hwmon"
+#define SUPPLY "/sys/class/power_supply"
+#define PI_BITS "/sys/devices/platform/soc/soc:firmware/get_throttled" /* Raspberry Pi's kernel */
 
 static void say_cpus(const char *key, const char *file, bool as_text, Name *cpus, size_t count) {
     say_open(key, '[');
@@ -148,37 +96,132 @@ static bool ask(char *const argv[], char *text, size_t room) {
     return started && size;
 }
 
-/* Raspberry Pi: bits 0 to 3 are now, 16 to 19 since boot. */
-static void say_throttled(const char *key) {
+/* Raspberry Pi: bits 0 to 3 are now, 16 to 19 since boot. Its kernel's file, else its program. */
+static void say_throttled(bool slowly) {
     char text[128], *end;
     char *argv[] = {"vcgencmd", "get_throttled", NULL};
-    const char *value = ask(argv, text, sizeof text) ? strchr(text, '=') : NULL;
-    unsigned long bits = value ? strtoul(value + 1, &end, 16) : 0;
-    if (value && end != value + 1) say_number(key, (int64_t)bits);
+    const char *value = read_small(PI_BITS, text, sizeof text) ? text : NULL;
+    if (!value && slowly && ask(argv, text, sizeof text)) {
+        value = strchr(text, '=');
+        value = value ? value + 1 : NULL;
+    }
+    unsigned long bits = value ? strtoul(value, &end, 16) : 0;
+    if (value && end != value) say_number("throttled_bits", (int64_t)bits);
+    else say_null("throttled_bits");
+}
+
+/* 1 while the Raspberry Pi's sensor of its supply sees too little. */
+static void say_undervoltage(void) {
+    static Name names[MAX_NAMES];
+    size_t count = list(HWMON, "hwmon", names);
+    for (size_t i = 0; i < count; i++) {
+        Path path;
+        char kind[64];
+        int64_t value;
+        if (!join(path, HWMON, names[i], "name") || !read_small(path, kind, sizeof kind)) continue;
+        if (strcmp(kind, "rpi_volt") || !join(path, HWMON, names[i], "in0_lcrit_alarm")) continue;
+        if (!read_number(path, &value)) continue;
+        say_number("undervoltage", value);
+        return;
+    }
+    say_null("undervoltage");
+}
+
+/* {name: {type, online, status, capacity}} of batteries and mains; what answers. */
+static void say_supplies(void) {
+    static const char *const files[] = {"type", "online", "status", "capacity"};
+    static Name names[MAX_NAMES];
+    size_t count = list(SUPPLY, NULL, names);
+    say_open("power_supply", '{');
+    for (size_t i = 0; i < count; i++) {
+        say_open(names[i], '{');
+        for (size_t f = 0; f < sizeof files / sizeof *files; f++) {
+            Path path;
+            char text[64];
+            if (join(path, SUPPLY, names[i], files[f]) && read_small(path, text, sizeof text))
+                say_text(files[f], text);
+        }
+        say_close('}');
+    }
+    say_close('}');
+}
+
+/* {zone and its type: degC}: from where on the kernel slows something down to cool it. */
+static void say_passive_trips(void) {
+    static Name names[MAX_NAMES];
+    size_t count = list(THERMAL, "thermal_zone", names);
+    say_open("passive_trip_c", '{');
+    for (size_t i = 0; i < count; i++) {
+        bool known = false;
+        int64_t lowest = 0, value;
+        for (int trip = 0; trip < 32; trip++) {
+            Path path;
+            char file[32], kind[64];
+            snprintf(file, sizeof file, "trip_point_%d_type", trip);
+            if (!join(path, THERMAL, names[i], file) || !read_small(path, kind, sizeof kind)) break;
+            snprintf(file, sizeof file, "trip_point_%d_temp", trip);
+            if (strcmp(kind, "passive") || !join(path, THERMAL, names[i], file)) continue;
+            if (!read_number(path, &value)) continue;
+            lowest = !known || value < lowest ? value : lowest;
+            known = true;
+        }
+        Path path;
+        char kind[128], name[256];
+        if (!known) continue;
+        bool typed = join(path, THERMAL, names[i], "type") && read_small(path, kind, sizeof kind);
+        if (snprintf(name, sizeof name, "%s %s", names[i], typed ? kind : "") < 0) continue;
+        say_real(name, (double)lowest / 1000);
+    }
+    say_close('}');
+}
+
+static void say_memory(const char *key, const char *field) {
+    int64_t kilobytes = row_of("/proc/meminfo", field);
+    if (kilobytes >= 0) say_number(key, kilobytes);
     else say_null(key);
 }
 
-char *readings(void) {
-    static Name cpus[MAX_NAMES];
+static void say_quick(Name *cpus, size_t count, bool slowly) {
     struct timespec now;
-    double load;
-    size_t count = list(SYS_CPU, "cpu", cpus);
     clock_gettime(CLOCK_REALTIME, &now);
-    capture();
-    say_open(NULL, '{');
     say_real("time", (double)now.tv_sec + (double)now.tv_nsec / 1e9);
+    say_real("monotonic", (double)now_ns() / 1e9);
     say_cpus("governor", "cpufreq/scaling_governor", true, cpus, count);
     say_cpus("frequency_khz", "cpufreq/scaling_cur_freq", false, cpus, count);
-    say_cpus("max_frequency_khz", "cpufreq/cpuinfo_max_freq", false, cpus, count);
     say_cpus("limit_frequency_khz", "cpufreq/scaling_max_freq", false, cpus, count);
     say_cpus("throttle_count", "thermal_throttle/core_throttle_count", false, cpus, count);
     say_kinds("temperature_c", "thermal_zone", "temp", 1000);
     say_kinds("cooling", "cooling_device", "cur_state", 1);
-    say_throttled("throttled_bits");
+    say_throttled(slowly);
+    say_undervoltage();
     say_apex("apex_temperature_millic", "temp", true);
+    say_supplies();
+}
+
+char *quick_readings(Name *cpus, size_t count, int core) {
+    capture();
+    say_open(NULL, '{');
+    say_quick(cpus, count, false);
+    if (core >= 0) say_number("core", core);
+    else say_null("core");
+    say_close('}');
+    return captured();
+}
+
+char *readings(void) {
+    static Name cpus[MAX_NAMES];
+    double load;
+    size_t count = list(SYS_CPU, "cpu", cpus);
+    capture();
+    say_open(NULL, '{');
+    say_quick(cpus, count, true);
+    say_cpus("max_frequency_khz", "cpufreq/cpuinfo_max_freq", false, cpus, count);
+    say_passive_trips();
     say_apex("apex_trip_millic", "trip_point0_temp", false);
     if (getloadavg(&load, 1) == 1) say_real("load_1min", load);
     else say_null("load_1min");
+    say_memory("memory_available_kb", "MemAvailable");
+    say_memory("swap_free_kb", "SwapFree");
     say_close('}');
     return captured();
 }
@@ -188,15 +231,4 @@ void say_facts(const char *key) {
     say_open(key, '{');
     if (!sched_getaffinity(0, sizeof cores, &cores)) say_number("usable_cores", CPU_COUNT(&cores));
     say_close('}');
-}
-
-int64_t resident_bytes(const char *field) {
-    char row[256];
-    int64_t kilobytes = -1;
-    FILE *stream = fopen("/proc/self/status", "r");
-    while (stream && fgets(row, sizeof row, stream))
-        if (!strncmp(row, field, strlen(field)) && row[strlen(field)] == ':')
-            kilobytes = strtoll(row + strlen(field) + 1, NULL, 10);
-    if (stream) fclose(stream);
-    return kilobytes < 0 ? -1 : kilobytes * 1024;
 }

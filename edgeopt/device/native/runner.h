@@ -73,10 +73,29 @@ const char *element_name(int type);               /* as numpy calls it */
 /* attend.c */
 void attend(int64_t silence_ms); /* end this process when the host is silent for so long; 0: never */
 
-/* readings.c */
-char *readings(void); /* JSON; the caller frees it */
+/* files.c: small system files; what cannot be read is false, or -1. */
+#define SYS_CPU "/sys/devices/system/cpu"
+#define MAX_NAMES 1024
+typedef char Name[64];
+typedef char Path[256];
+bool read_small(const char *path, char *text, size_t room); /* without its last line end */
+bool read_number(const char *path, int64_t *number);
+bool join(Path path, const char *folder, const char *name, const char *file);
+/* Entries of a folder, in order; with a prefix those of it and a number. */
+size_t list(const char *folder, const char *prefix, Name *names);
+int64_t row_of(const char *path, const char *key);   /* the number behind "key:" or "key " */
+int64_t resident_bytes(const char *field);           /* "VmRSS" or "VmHWM" of this process */
+
+/* readings.c: JSON, by the keys of edgeopt/device/agent/readings.py; the caller frees it. */
+char *readings(void);
+char *quick_readings(Name *cpus, size_t count, int core);
 void say_facts(const char *key);
-int64_t resident_bytes(const char *field); /* "VmRSS" or "VmHWM" of this process, -1 unknown */
+
+/* watch.c: what happens on the board while it is timed (edgeopt/device/agent/watch.py). */
+void watch_begin(void);
+void watch_between(void); /* after each run */
+void watch_end(void);
+void say_watched(const char *key);
 
 /* session.c: a loaded model, with its inputs and outputs in the order of the file's main graph. */
 typedef struct {

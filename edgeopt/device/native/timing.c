@@ -133,6 +133,7 @@ static int64_t time_phase(Run *self, const char *phase, Enough enough) {
             held = 0;
             sent = now_ns();
         }
+        watch_between();
     }
     say_block(phase, block, held);
     return count;
@@ -149,9 +150,11 @@ static void time_phases(Run *self, int64_t counts[3]) {
                       .most = request->time_ns ? most : request->runs};
     counts[0] = counts[1] = counts[2] = 0;
     if (!request->runs) return;
+    watch_begin();
     counts[0] = time_phase(self, "first", (Enough){.least = 1, .most = 1});
     counts[1] = time_phase(self, "warmup", warm);
     counts[2] = time_phase(self, "samples", samples);
+    watch_end();
     free(settle.block);
 }
 
@@ -270,6 +273,7 @@ void measure(const Request *request) {
     say_result(&run, digest, init_ns, counts, memory, wanted ? outputs : NULL, written);
     say_open("conditions", '{');
     say_raw("before", before);
+    say_watched("during");
     say_raw("after", after);
     say_known("call_overhead_ns", call_ns);
     say_close('}');
