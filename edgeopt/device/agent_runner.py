@@ -6,7 +6,8 @@ import json
 import sys
 import tempfile
 import time
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -67,11 +68,35 @@ def run(device: Device, request: RunRequest, progress: Progress) -> RunResult:
             message = _message(device, request, placed, remote, chip)
             answer, log, seconds = _execute(device, request, placed.agent, message, progress, chip)
             local = Path(folder) / "outputs"
-            if remote and answer.outputs:
-                device.transport.pull(remote, local, timeout_s=_PULL_S)
+            with _times_kept(request, answer):
+                result = _result(device, answer, None, placed.transfer, log, chip)
+                if remote and answer.outputs:
+                    device.transport.pull(remote, local, timeout_s=_PULL_S)
         outputs = read_outputs(local, answer.outputs, _name(device)) if answer.outputs else None
-    result = _result(device, answer, outputs, placed.transfer, log, chip)
-    return replace(result, seconds=seconds)
+    return replace(result, outputs=outputs, seconds=seconds)
+
+
+@contextmanager
+def _times_kept(request: RunRequest, answer: Answer) -> Iterator[None]:
+    """When the outputs do not arrive, what was timed is in `error.reached`."""
+    try:
+        yield
+    except DeviceError as error:
+        error.reached = RunResult(
+            runtime=answer.runtime,
+            runtime_version=answer.runtime_version,
+            accelerator=answer.accelerator,
+            model_sha256=request.sha256,
+            warmup_ns=answer.warmup_ns,
+            samples_ns=answer.samples_ns,
+            first_ns=answer.first_ns,
+            init_ns=answer.init_ns,
+            peak_rss_bytes=answer.peak_rss_bytes,
+            outputs=None,
+            conditions=answer.conditions,
+            invalid_reasons=(f"its outputs were not collected: {error.message}",),
+        )
+        raise
 
 
 def discard(device: Device, model: Path, sha256: str) -> None:
