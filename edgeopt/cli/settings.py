@@ -57,7 +57,7 @@ def _content() -> dict[str, Any]:
         return {}
     try:
         content = tomllib.loads(FILE.read_text(encoding="utf-8"))
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, OSError, RecursionError) as error:
         raise InputError(f"{FILE.resolve()} is not valid TOML: {error}.") from error
     for key, value in content.items():
         _check(key, value)

@@ -91,6 +91,12 @@ def find_package(index: str, folder: Path, keyring: Path | None) -> Candidate:
 def _places(index: str) -> tuple[str, str]:
     """The repository's base, and its Packages file."""
     url = urlsplit(index)
+    if "@" in url.netloc:
+        raise InputError(
+            f"The address of {url.netloc.rpartition('@')[2]} holds a user or password; edgeopt"
+            " takes none.",
+            "Use a mirror without, or fetch the package yourself and give it with --deb.",
+        )
     if url.scheme not in ("https", "http") or not url.hostname or url.query or url.fragment:
         raise InputError(
             f"{index!r} is no address of an apt repository.",

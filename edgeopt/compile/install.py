@@ -141,7 +141,7 @@ def _locked(progress: Progress) -> Iterator[None]:
 def _download(
     index: str, package: Path, keyring: Path | None, progress: Progress
 ) -> tuple[str, str, tuple[str, ...]]:
-    progress.stage(f"Reading the package index of {index}")
+    progress.stage("Reading the package index")
     found = find_package(index, package.parent, keyring)
     if found.size_bytes > _MAX_PACKAGE_BYTES:
         raise ToolError(f"{found.url} would be {found.size_bytes} bytes.", BY_HAND)

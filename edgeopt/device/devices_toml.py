@@ -73,7 +73,16 @@ def read_entries(path: Path) -> list[Entry]:
         raise InputError(f"{path} cannot be read: {error}.", "Check the file.") from error
     except tomllib.TOMLDecodeError as error:
         raise InputError(f"{path} is not valid TOML: {error}.", "Correct that line.") from error
-    return _Reader(path, text).entries(document)
+    except RecursionError as error:
+        raise _too_deep(path) from error
+    try:
+        return _Reader(path, text).entries(document)
+    except RecursionError as error:
+        raise _too_deep(path) from error
+
+
+def _too_deep(path: Path) -> InputError:
+    return InputError(f"{path} nests too deeply for an inventory.", "Write [devices.NAME] tables.")
 
 
 class _Reader:
