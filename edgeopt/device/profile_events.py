@@ -13,7 +13,7 @@ from edgeopt.device.profile_answer import Event, RawProfile, Trace
 from edgeopt.device.profile_partition import aligned, partitions
 from edgeopt.facts import ModelFacts, Operator, Subgraph
 
-__all__ = ["Group", "Row", "rows_of"]
+__all__ = ["Group", "Row", "inside_us", "rows_of", "same_operation"]
 
 OPERATOR, DELEGATED = 2, (4, 8)  # kinds of events
 
@@ -83,6 +83,18 @@ def rows_of(raw: RawProfile, facts: ModelFacts) -> tuple[list[Row], list[Group]]
         Row(operator=None, name=tag, us=us, matched="") for tag, us in unknown.items() if any(us)
     ]
     return rows + rest + strangers, groups
+
+
+def inside_us(raw: RawProfile) -> list[int]:
+    """How long the runtime itself says that each profiled inference took."""
+    found: list[int] = []
+    for trace in raw.traces:
+        total = [0] * trace.runs
+        for event, times in zip(trace.events, trace.elapsed_us, strict=True):
+            if event.kind == 1 and event.tag == "Invoke" and event.subgraph == 0:
+                _add(total, times, 0)
+        found += total
+    return found
 
 
 def same_operation(tag: str, op: Operator) -> bool:

@@ -1,9 +1,8 @@
 """A profile as figures: each row's time with its spread, sums by type and by layer, and the sum of
 all held against the whole. Times in nanoseconds. Pure.
 
-`typical_ns` is the mean over the middle half of the runs, by how long they took as a whole (the
-interquartile mean): it is not moved by runs that were disturbed, it is finer than the microseconds
-that profilers count, and the rows add up to it.
+`typical_ns` is the mean of the middle half of the runs (the interquartile mean): no run that was
+disturbed moves it, and it is finer than the microseconds that profilers count.
 """
 
 from __future__ import annotations
@@ -17,7 +16,7 @@ from edgeopt.facts import ModelFacts
 from edgeopt.measurement import percentile
 from edgeopt.model.layer_names import layers_of
 
-__all__ = ["AGREES_WITHIN", "figures", "middle_half", "only_mean", "spread", "summed", "whole_of"]
+__all__ = ["AGREES_WITHIN", "figures", "middle", "only_mean", "spread", "summed", "whole_of"]
 
 _FIGURES = ("typical_ns", "mean_ns", "median_ns", "p10_ns", "p90_ns", "stdev_ns")
 AGREES_WITHIN = 0.10  # the sum of the operators may differ from the whole by so much of it
@@ -39,9 +38,7 @@ def figures(
     `told` holds the figures of rows (by id) whose single runs are unknown.
     """
     counted = [row for row in rows if not row.nested]
-    sums = _sums(counted)
-    middle = middle_half(sums)
-    known = {id(row): (told or {}).get(id(row)) or _figures(row, middle) for row in rows}
+    known = {id(row): (told or {}).get(id(row)) or _figures(row) for row in rows}
     total = sum(known[id(row)]["typical_ns"] or 0 for row in counted)
     layers = layers_of(facts)
     operators, unmatched = [], []
@@ -69,24 +66,23 @@ def figures(
         "by_layer": summed(operators, unmatched, "layer", total),
         "sum": {
             "held_against": held_against,
-            **_sum(sums, total, _cut_off(groups), whole_ns),
+            **_sum(_sums(counted), total, _cut_off(groups), whole_ns),
         },
     }
 
 
-def middle_half(times: Sequence[float]) -> list[int]:
-    """Positions of the half of the runs that were neither the fastest nor the slowest."""
-    order = sorted(range(len(times)), key=lambda at: times[at])
-    quarter = len(order) // 4
-    return order[quarter : len(order) - quarter]
+def middle(ordered: Sequence[float]) -> float:
+    """The mean of the half that is neither the smallest nor the largest, of a sorted sequence."""
+    quarter = len(ordered) // 4
+    return statistics.fmean(ordered[quarter : len(ordered) - quarter])
 
 
-def spread(times_ns: Sequence[float], middle: Sequence[int]) -> dict[str, float | None]:
+def spread(times_ns: Sequence[float]) -> dict[str, float | None]:
     """The figures of these runs; percentiles None where there are too few."""
     ordered = sorted(times_ns)
     enough = len(ordered) >= 10
     return {
-        "typical_ns": statistics.fmean(times_ns[at] for at in middle),
+        "typical_ns": middle(ordered),
         "mean_ns": statistics.fmean(ordered),
         "median_ns": percentile(ordered, 0.5),
         "p10_ns": percentile(ordered, 0.1) if enough else None,
@@ -102,7 +98,7 @@ def only_mean(mean_ns: float) -> dict[str, float | None]:
 
 def whole_of(times_ns: Sequence[float]) -> dict[str, Any]:
     """The figures of whole inferences."""
-    return {"runs": len(times_ns), **spread(times_ns, middle_half(times_ns))}
+    return {"runs": len(times_ns), **spread(times_ns)}
 
 
 def _sums(counted: Sequence[Row]) -> list[int]:
@@ -117,10 +113,10 @@ def _cut_off(groups: Sequence[Group]) -> float:
     return sum(g.calls * len(g.kernels) for g in groups if not g.subgraph) * _US
 
 
-def _figures(row: Row, middle: Sequence[int]) -> Mapping[str, Any]:
+def _figures(row: Row) -> Mapping[str, Any]:
     if row.us is None:
         return dict.fromkeys(_FIGURES)
-    return spread([us * _US for us in row.us], middle)
+    return spread([us * _US for us in row.us])
 
 
 def _shared(row: Row, found: Mapping[str, Any], total: float) -> dict[str, Any]:
@@ -183,17 +179,23 @@ def summed(
 
 
 def _sum(
-    sums: Sequence[float], total: float, cut_off: float, whole_ns: Sequence[float]
+    sums: Sequence[float], rows: float, cut_off: float, whole_ns: Sequence[float]
 ) -> dict[str, Any]:
-    """Held against the whole; both are typical times."""
-    whole = statistics.fmean(whole_ns[at] for at in middle_half(whole_ns))
+    """The typical run's sum held against the typical whole: where runs are disturbed, both are.
+
+    `rows` is what the rows' typical times add up to: less than `total` where each run is disturbed
+    somewhere, which no row then shows.
+    """
+    total = middle(sorted(sums)) if sums else rows
+    whole = middle(sorted(whole_ns))
     low, high = whole * (1 - AGREES_WITHIN), whole * (1 + AGREES_WITHIN)
     return {
         "typical_ns": total,
-        "median_ns": percentile(sorted(sums), 0.5) if sums else None,
+        "rows_ns": rows,
         "whole_ns": whole,
         "share_of_whole": total / whole,
         "cut_off_ns": cut_off,
         "agrees_within": AGREES_WITHIN,
         "agrees": total <= high and total + cut_off >= low,
+        "disturbed": rows < (1 - AGREES_WITHIN) * total,
     }

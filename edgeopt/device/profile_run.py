@@ -14,7 +14,7 @@ from edgeopt.device.agent_ask import ask
 from edgeopt.device.device import Device
 from edgeopt.device.packing import Transfer
 from edgeopt.device.profile_answer import RawProfile, checked_profile
-from edgeopt.device.profile_events import Row, rows_of
+from edgeopt.device.profile_events import Row, inside_us, rows_of
 from edgeopt.device.profile_figures import AGREES_WITHIN, figures, only_mean, whole_of
 from edgeopt.device.profile_table import operator_table, rows_of_table
 from edgeopt.device.run import RunRequest, RunResult
@@ -103,6 +103,7 @@ def _by_events(
         "conditions": dict(raw.conditions),
         **figures(rows, groups, facts, held_against="plain", whole_ns=raw.plain_ns),
     }
+    found["whole"]["inside"] = whole_of([us * 1000 for us in inside_us(raw)])
     found["overhead"] = _overhead(found["whole"])
     found["notes"] = list(_notes(found, rows, raw))
     return Profiled(
@@ -164,6 +165,12 @@ def _disagreement(found: Mapping[str, Any]) -> list[str]:
     with_it = total["held_against"] == "profiler_on"
     whole = f"an inference {'with' if with_it else 'without'} the profiler"
     percent = 100 * total["share_of_whole"]
+    if total["disturbed"]:
+        return [
+            "Most runs were disturbed by something else on that device: the operators' typical"
+            f" times add up to {total['rows_ns'] / 1000:.0f} us, a typical run's to"
+            f" {total['typical_ns'] / 1000:.0f} us. Profile it again when the device is quiet."
+        ]
     if not total["agrees"]:
         return [
             f"The operators add up to {percent:.0f}% of {whole}, which is more than"

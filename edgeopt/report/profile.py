@@ -15,6 +15,7 @@ __all__ = ["profile_view"]
 
 _ROWS = 10
 _BAR = 20
+_GROUPED = 0.7  # of as many layers as operators, the operators tell the same
 _LAYER = 48  # the column that may wrap is the one that shrinks
 _METHODS = {
     "litert_profiler": "LiteRT's profiler",
@@ -28,7 +29,7 @@ def profile_view(profile: Mapping[str, Any] | None) -> list[RenderableType]:
     if profile is None:
         return []
     parts: list[RenderableType] = ["", _headline(profile), "", _by_type(profile), ""]
-    if any(row["layer"] and row["count"] > 1 for row in profile["by_layer"]):
+    if 1 < len(profile["by_layer"]) <= _GROUPED * len(profile["operators"]):
         parts += [_by_layer(profile), ""]
     if len(profile["operators"]) > 1:
         parts.append(_slowest(profile))
@@ -76,11 +77,14 @@ def _table(*columns: tuple[str, str]) -> Table:
 def _by_type(profile: Mapping[str, Any]) -> Table:
     table = _table(("operation", "left"), ("count", "right"), ("time", "right"), ("share", "right"))
     table.add_column("", no_wrap=True, style="cyan")
-    for row in profile["by_type"]:
-        if row["op"] is None and not row["typical_ns"]:
-            continue
+    rows = [row for row in profile["by_type"] if row["op"] is not None or row["typical_ns"]]
+    shown = _first(rows)
+    for row in shown:
         name = "(no operator of the file)" if row["op"] is None else _plain(row["op"])
         table.add_row(name, _count(row), *_time(row), _bar(row["share"]))
+    if left := rows[len(shown) :]:
+        share = 100 * sum(row["share"] or 0 for row in left)
+        table.add_row(f"[dim]and {len(left)} more types[/]", "", "", f"[dim]{share:.1f}%[/]", "")
     return table
 
 
@@ -123,7 +127,7 @@ def _slowest(profile: Mapping[str, Any]) -> Table:
         if row["typical_ns"]:
             time, share = _time(row)
             cells = ["", "-", time, *([_range(row)] if spread else []), share]
-            table.add_row(*cells, f"[yellow]{_plain(row['name'])}[/]")
+            table.add_row(*cells, f"[yellow]{_plain(_short(row['name']))}[/]")
     return table
 
 
@@ -163,6 +167,10 @@ def _range(row: Mapping[str, Any]) -> str:
         return ""
     low, high = (duration_text(row[key]) if row[key] else "0" for key in ("p10_ns", "p90_ns"))
     return low if low == high else f"{low} - {high}"
+
+
+def _short(name: str) -> str:
+    return name.partition(":")[0]
 
 
 def _bar(share: float | None) -> str:
