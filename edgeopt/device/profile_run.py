@@ -200,44 +200,35 @@ def _by_table(
     off = replace(timed, options=options)
     on = replace(timed, options={**options, "op_profiling": "true"})
     results = [run(device, one, progress, "benchmark_model") for one in (off, on, off)]
-    rows, told = rows_of_table(operator_table(results[1].log), facts)
-    plain = [_mean(results[0]), _mean(results[2])]
+    last = results[1]
+    rows, told = rows_of_table(operator_table(last.log), facts)
+    plain = _summary([_mean(results[0]), _mean(results[2])], timed.runs)
     whole = {
-        "plain": _summary(plain, timed.runs),
-        "profiler_off": _summary(plain, timed.runs),
-        "profiler_on": _summary([_mean(results[1])], timed.runs),
+        "plain": plain,
+        "profiler_off": plain,
+        "profiler_on": _summary([_mean(last)], timed.runs),
     }
+    against: dict[str, Any] = {"held_against": "profiler_on", "whole_ns": [_mean(last)]}
     found = {
-        **_about(
-            "benchmark_model", kernels, request, "benchmark_model", results[1].runtime_version
-        ),
+        **_about("benchmark_model", kernels, request, "benchmark_model", last.runtime_version),
         "runs": timed.runs,
         "whole": whole,
         "same_outputs": None,
-        "peak_rss_bytes": results[1].peak_rss_bytes,
-        "conditions": dict(results[1].conditions),
-        **figures(
-            rows,
-            [],
-            facts,
-            held_against="profiler_on",
-            whole_ns=[_mean(results[1])],
-            told=told,
-        ),
+        "peak_rss_bytes": last.peak_rss_bytes,
+        "conditions": dict(last.conditions),
+        **figures(rows, [], facts, told=told, **against),
         "overhead": _overhead(whole),
     }
-    found["notes"] = [
-        "benchmark_model prints means alone: there is no spread of single runs.",
-        *_disagreement(found),
-    ]
+    alone = "benchmark_model prints means alone: there is no spread of single runs."
+    found["notes"] = [alone, *_disagreement(found)]
     return Profiled(
         profile=found,
         runtime="benchmark_model",
-        runtime_version=results[1].runtime_version,
-        accelerator=results[1].accelerator,
-        facts=results[1].facts,
+        runtime_version=last.runtime_version,
+        accelerator=last.accelerator,
+        facts=last.facts,
         transfer=results[0].transfer,
-        notes=results[1].notes,
+        notes=last.notes,
     )
 
 
