@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.measurement.interval import median_error
+from edgeopt.measurement.ranks import shift, shift_interval
 from edgeopt.measurement.student import t_quantile
 
 if TYPE_CHECKING:
@@ -30,9 +31,10 @@ class Comparison:
     """`ratio` is new / old time (below 1: faster), of typical processes.
 
     `interval` is its interval at `confidence`, on which the verdict stands; `interval95` the one at
-    95%. Both know how much processes differ, unless `within_only`: then one process was all
-    that there was. `basis` is "median", or "mean" where a runtime prints no medians. `reasons` say
-    why a verdict is "inconclusive".
+    95%. `method` is "ranks", which assumes nothing of how processes differ, "welch" below five of
+    them, or "runs" where one process a side was all: then only their own noise is known. `basis` is
+    "median", or "mean" where a runtime prints no medians. `reasons` say why a verdict is
+    "inconclusive".
     """
 
     verdict: str  # "faster", "slower", "same" or "inconclusive"
@@ -43,8 +45,12 @@ class Comparison:
     threshold: float
     confidence: float
     processes: tuple[int, int]
-    within_only: bool = False
+    method: str
     reasons: tuple[str, ...] = ()
+
+    @property
+    def within_only(self) -> bool:
+        return self.method == "runs"
 
     def __str__(self) -> str:
         if self.ratio is None:
@@ -65,7 +71,7 @@ class Comparison:
             "basis": self.basis,
             "threshold": self.threshold,
             "processes": list(self.processes),
-            "within_only": self.within_only,
+            "method": self.method,
             "reasons": list(self.reasons),
         }
 
@@ -81,8 +87,12 @@ def compare(
 
     "slower" (or "faster") needs both a ratio beyond `threshold` and an interval that leaves out 1;
     "same" needs the whole interval inside the threshold. All else is "inconclusive": measure more.
-    An invalid measurement is never judged. The interval is Welch's (Biometrika 34, 1947) for the
-    difference of the mean log medians of two sets of processes.
+    An invalid measurement is never judged.
+
+    The ratio is Hodges and Lehmann's shift of the processes' log medians with the interval of the
+    Wilcoxon, Mann and Whitney test, which no disturbed process and no skew makes lie. Below five
+    processes a side that has none at 99%: then Welch's interval of the difference of their means
+    (Biometrika 34, 1947).
     """
     reasons = [
         f"the {name} measurement is invalid: {reason}"
@@ -90,10 +100,8 @@ def compare(
         for reason in measurement.invalid_reasons
     ]
     by_median = all(p.median_ns is not None for m in (old, new) for p in m.pooled)
-    sides = [_Side.of(m.pooled, by_median=by_median) for m in (old, new)]
-    difference = sides[1].centre - sides[0].centre
-    spread = _spread(*sides)
-    intervals = [_around(difference, spread, level) for level in (confidence, 0.95)]
+    before, after = (_Side.of(m.pooled, by_median=by_median) for m in (old, new))
+    method, difference, intervals = _difference(before, after, (confidence, 0.95))
     ratio, interval = math.exp(difference), intervals[0]
     if interval is None:
         reasons.append(f"too few runs for an interval (at least {_LEAST_RUNS} each)")
@@ -110,8 +118,8 @@ def compare(
         basis="median" if by_median else "mean",
         threshold=threshold,
         confidence=confidence,
-        processes=(sides[0].processes, sides[1].processes),
-        within_only=all(side.processes < _LEAST_PROCESSES for side in sides),
+        processes=(len(before.logs), len(after.logs)),
+        method=method,
         reasons=tuple(reasons),
     )
 
@@ -129,28 +137,44 @@ def judge(ratio: float, interval: tuple[float, float], threshold: float) -> str:
 
 @dataclass(frozen=True, kw_only=True)
 class _Side:
-    """The mean log time of processes, the variance of one of them, and that of its own runs.
+    """The log times of processes, their variance, and what their own runs make of it.
 
     None: not to be told from what there is.
     """
 
-    processes: int
-    centre: float
+    logs: tuple[float, ...]
     between: float | None
     error: float | None
 
     @staticmethod
     def of(pooled: Sequence[JudgedProcess], *, by_median: bool) -> _Side:
         times = [p.median_ns if by_median else p.mean_ns for p in pooled]
-        logs = [math.log(time_ns) for time_ns in times if time_ns is not None]
+        logs = tuple(math.log(time_ns) for time_ns in times if time_ns is not None)
         errors = [_own_error(p) for p in pooled]
         known = [e for e in errors if e is not None]
         return _Side(
-            processes=len(logs),
-            centre=statistics.fmean(logs),
+            logs=logs,
             between=statistics.variance(logs) if len(logs) >= _LEAST_PROCESSES else None,
             error=statistics.median(known) if known and len(known) == len(errors) else None,
         )
+
+
+_Ends = tuple[float, float]
+
+
+def _difference(
+    old: _Side, new: _Side, confidences: tuple[float, float]
+) -> tuple[str, float, list[_Ends | None]]:
+    """The method, the difference of log times, and the ratio's interval at each confidence."""
+    ranks = [shift_interval(old.logs, new.logs, level) for level in confidences]
+    if ranks[0] is not None:
+        ends = [None if r is None else (math.exp(r[0]), math.exp(r[1])) for r in ranks]
+        return "ranks", shift(old.logs, new.logs), ends
+    difference = statistics.fmean(new.logs) - statistics.fmean(old.logs)
+    alone = all(side.between is None for side in (old, new))
+    spread = _spread(old, new)
+    around = [_around(difference, spread, level) for level in confidences]
+    return "runs" if alone else "welch", difference, around
 
 
 def _own_error(process: JudgedProcess) -> float | None:
@@ -178,11 +202,11 @@ def _spread(old: _Side, new: _Side) -> tuple[float, float] | None:
     for side in (old, new):
         source = side if side.between is not None else known[0]
         assert source.between is not None
-        part = max(source.between, source.error or 0.0) / side.processes
+        part = max(source.between, source.error or 0.0) / len(side.logs)
         total += part
-        below += part**2 / (source.processes - 1)
+        below += part**2 / (len(source.logs) - 1)
     if len(known) == 1:
-        return total, known[0].processes - 1
+        return total, len(known[0].logs) - 1
     return total, total**2 / below if below else math.inf
 
 

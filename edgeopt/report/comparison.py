@@ -27,7 +27,7 @@ def comparison_view(
     notes: Sequence[str],
 ) -> RenderableType:
     """A row a side, the verdict with its interval, what was allowed and what is not known."""
-    table = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
+    table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("")
     for name in (result.basis, "95% interval", "within", "between", "runs", "processes"):
         table.add_column(name, justify="right")

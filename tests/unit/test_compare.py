@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from itertools import accumulate, combinations
+from math import comb
+
 import pytest
 from measuring import SUMMARY, noisy, process, several
 
 from edgeopt.measurement import Measurement, ProcessRun, compare, measure
 from edgeopt.measurement.comparison import judge
+from edgeopt.measurement.ranks import _counts, _rank
 from edgeopt.measurement.student import t_quantile
 
 
@@ -57,7 +62,7 @@ def test_the_ratio_lies_in_its_intervals_and_the_surer_one_is_wider() -> None:
     assert found.ratio == pytest.approx(1.2, abs=0.02)
 
 
-def test_the_interval_is_welchs() -> None:
+def test_below_five_processes_the_interval_is_welchs() -> None:
     from math import exp, log
 
     old, new = [1.0e6, 1.1e6, 1.3e6], [2.0e6, 2.1e6, 2.05e6, 1.9e6]
@@ -75,9 +80,50 @@ def test_the_interval_is_welchs() -> None:
     df = sum(parts) ** 2 / (parts[0] ** 2 / 2 + parts[1] ** 2 / 3)
     half = t_quantile(0.995, df) * sum(parts) ** 0.5
     found = compare(*sides)
+    assert found.method == "welch"
     assert found.interval == pytest.approx(
         (exp(means[1] - means[0] - half), exp(means[1] - means[0] + half))
     )
+
+
+def test_of_five_processes_a_side_the_interval_is_that_of_the_rank_sum() -> None:
+    """At 99% the smallest to the largest ratio: P(U = 0) is 1 / 252 = 0.4% on either side."""
+    old, new = several(1e6, 1), several(1.1e6, 2)
+    medians = [[p.median_ns or 0 for p in side.pooled] for side in (old, new)]
+    found = compare(old, new)
+    ends = (min(medians[1]) / max(medians[0]), max(medians[1]) / min(medians[0]))
+    assert found.method == "ranks"
+    assert found.interval == pytest.approx(ends)
+
+
+def test_disturbed_processes_do_not_hide_a_slowdown() -> None:
+    """One in ten ran beside something else, 20% slower, and was not found out."""
+    sides = [
+        measure(processes=[process(c * (1.2 if n == 3 else 1), s + n) for n in range(10)])
+        for c, s in ((1e6, 0), (1.03e6, 50))
+    ]
+    found = compare(*sides)
+    assert found.verdict == "slower"
+    assert found.ratio == pytest.approx(1.03, abs=0.005)
+
+
+def test_rank_sum_counts_are_those_of_all_orders() -> None:
+    orders = list(combinations(range(9), 4))
+    seen = Counter(sum(i < j for i in o for j in set(range(9)) - set(o)) for o in orders)
+    assert _counts(4, 5) == [seen[u] for u in range(21)]
+
+
+# Critical values of the two-sided test at 1%, as tabulated (Conover, table A7, less the rank sum's
+# least value): the statistic may be this large and still be left out.
+@pytest.mark.parametrize(("m", "n", "critical"), [(5, 5, 0), (6, 8, 4), (10, 10, 16), (15, 20, 73)])
+def test_rank_sum_quantiles_are_the_tabulated_ones(m: int, n: int, critical: int) -> None:
+    assert _rank(m, n, 0.005) == critical + 1
+
+
+def test_the_approximation_of_large_samples_meets_the_exact_counts() -> None:
+    limit = 0.005 * comb(80, 40)
+    exact = next(k for k, below in enumerate(accumulate(_counts(40, 40))) if below > limit)
+    assert abs(_rank(40, 41, 0.005) - exact) < 25  # of 1640 pairs, with one value more
 
 
 def test_two_quiet_measurements_of_the_same_thing_are_the_same() -> None:

@@ -102,7 +102,7 @@ def test_one_process_is_too_little_to_say_anything(write: Any) -> None:
     assert "one process on each side" in str(refused)
     assert "--processes 5" in str(refused)
     done = compared(old, new, "--allow", "effort=only a first look", "--json")
-    assert json.loads(done.stdout)["within_only"] is True
+    assert json.loads(done.stdout)["method"] == "runs"
     assert "how much processes differ" in json.loads(done.stdout)["notes"][0]
 
 
