@@ -30,6 +30,11 @@ static void check(int status, const char *step) {
 }
 
 void open_runtime(const Request *request) {
+    const char *kernels[] = {"xnnpack", "builtin", "reference"};
+    bool known = false;
+    for (size_t i = 0; i < sizeof kernels / sizeof *kernels; i++)
+        known = known || !strcmp(kernels[i], request->kernels);
+    if (!known) fail("request", "there are no kernels named %.40s", request->kernels);
     void *library = request->library ? dlopen(request->library, RTLD_NOW | RTLD_LOCAL) : NULL;
     if (!library) fail("library", "%.500s", request->library ? dlerror() : "no library is named");
 #define FIND(result, name, arguments) \
