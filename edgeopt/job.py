@@ -10,6 +10,7 @@ from pathlib import Path
 from edgeopt.dataset import Preprocess
 from edgeopt.effort import Effort
 from edgeopt.errors import InputError
+from edgeopt.load import Load
 from edgeopt.quality import QualityRequest
 from edgeopt.training import TrainingRequest
 
@@ -27,7 +28,7 @@ class Job:
     of the final .tflite. `goal` is "accuracy", "latency", "size" or None (the target's own).
     `parity_samples` are run on the device and on the host, and compared;
     `tolerance` overrides the parity tolerance, in units of the model's output. `profile` names the
-    kernels to profile with ("xnnpack" or "builtin"), None: no profile.
+    kernels to profile with ("xnnpack" or "builtin"), None: no profile; `load` None: no load.
     """
 
     model: Path
@@ -60,11 +61,13 @@ class Job:
     benchmark_binary: Path | None = None
     device_python: str | None = None
     runtime: str | None = None
+    conditions: str = "judge"
     native_library: Path | None = None
     offline: bool = False
     keep: bool = True
     run: bool = True
     profile: str | None = None
+    load: Load | None = None
     output: Path | None = None
 
     def __post_init__(self) -> None:
@@ -88,6 +91,8 @@ class Job:
                 "--on-device measures accuracy on the device: it needs data, and a run there.",
                 "Give --eval-data DATA and leave out --no-run, or leave out --on-device.",
             )
+        if self.conditions not in ("judge", "report"):
+            raise InputError(f"--conditions is judge or report, not {self.conditions!r}.")
         if not self.wait_s >= 0:
             raise InputError(f"--wait cannot be negative ({self.wait_s:g}).")
         if not self.timeout_s > 0:

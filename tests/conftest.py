@@ -32,3 +32,9 @@ def small_effort(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tests that are not about how much is measured start one process, and search for 2 s."""
     monkeypatch.setenv("EDGEOPT_PROCESSES", "1")
     monkeypatch.setenv("EDGEOPT_MAX_TIME", "2")
+
+
+@pytest.fixture(autouse=True)
+def shared_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests that are not about it run beside others: what they share is reported, not judged."""
+    monkeypatch.setenv("EDGEOPT_CONDITIONS", "report")

@@ -148,6 +148,14 @@ wait = option(
     metavar="SECONDS",
     help="How long to wait for a device that another has; 0: fail at once (exit 5).",
 )
+conditions = option(
+    "--conditions",
+    env="CONDITIONS",
+    type=click.Choice(["judge", "report"]),
+    default="judge",
+    show_default=True,
+    help="What makes a measurement invalid (throttled, shared cores, ...): fail, or only say so.",
+)
 threads = option(
     "--threads",
     env="THREADS",
@@ -189,6 +197,7 @@ measuring = stack(
     threads,
     timeout,
     wait,
+    conditions,
     option(
         "--tolerance",
         type=click.FloatRange(min=0),

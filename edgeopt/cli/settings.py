@@ -39,6 +39,7 @@ KEYS: dict[str, tuple[type, ...]] = {
     "runs": (int,),
     "warmup": (int,),
     "threads": (int,),
+    "conditions": (str,),
     "output": (str,),
     "report": (str,),
     "compiler": (str,),

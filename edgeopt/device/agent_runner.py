@@ -15,7 +15,6 @@ from typing import Any
 from edgeopt.device.agent_answer import PHASES, SCHEMA, Answer, Asked, Listener, checked, plain
 from edgeopt.device.agent_bundle import SUFFIX, agent_sha256, write_agent
 from edgeopt.device.agent_errors import crash, explained
-from edgeopt.device.conditions import changed_conditions
 from edgeopt.device.device import Device
 from edgeopt.device.edgetpu_choice import RUNTIMES as EDGETPU_RUNTIMES
 from edgeopt.device.edgetpu_run import EdgeTpuRun, prepared
@@ -314,9 +313,6 @@ def _result(
     log: str,
     chip: EdgeTpuRun | None,
 ) -> RunResult:
-    before, after = (answer.conditions.get(key) for key in ("before", "after"))
-    both = isinstance(before, dict) and isinstance(after, dict)
-    changed = changed_conditions(before or {}, after or {}) if both else ()
     own = {"edgetpu": chip.to_json()} if chip else {}
     return RunResult(
         runtime=answer.runtime,
@@ -332,7 +328,7 @@ def _result(
         outputs=outputs,
         facts={**answer.facts, **device.facts(), **own},
         conditions=answer.conditions,
-        invalid_reasons=(*changed, *(chip.invalid_reasons if chip else ())),
+        invalid_reasons=chip.invalid_reasons if chip else (),
         notes=chip.choice.notes if chip else (),
         sent_bytes=transfer.bytes if transfer else 0,
         transfer=transfer,

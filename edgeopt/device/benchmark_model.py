@@ -18,7 +18,7 @@ from edgeopt.device.gpu_proof import GpuProof, prove_gpu
 from edgeopt.device.packing import Transfer
 from edgeopt.device.printable import clean_text
 from edgeopt.device.run import RunRequest, RunResult
-from edgeopt.device.shell_conditions import read_conditions, reasons
+from edgeopt.device.shell_conditions import read_conditions
 from edgeopt.device.transport import SILENCE_S, attending
 from edgeopt.errors import DeviceError, InputError
 
@@ -42,9 +42,10 @@ _BUSY = 75  # EX_TEMPFAIL of sysexits.h
 # The program is a child and not exec'ed: Linux counts what a process was before its exec as its
 # peak memory, and on this machine that would be edgeopt itself. It is ended when stdin closes, or
 # brings nothing for $3 seconds where the shell's read knows -t (Android's, busybox, bash; not
-# dash): then nobody waits for it any more. $3 '': stdin tells nothing.
+# dash): then nobody waits for it any more. $3 '': stdin tells nothing. Android's shell hands fd 9
+# to a program only when it is named there.
 _ALONE = r"""if command -v flock >/dev/null 2>&1 && exec 9>>"$1"; then n=0
-until flock -n 9; do
+until flock -n 9 9>&9; do
   n=$((n + 1)); [ $n -le $2 ] || { echo 'edgeopt: busy' >&2; exit 75; }; sleep 1
 done; fi
 quiet=$3; shift 3; [ -n "$quiet" ] || { "$@"; exit $?; }
@@ -137,7 +138,6 @@ def _result(
             "peak_rss": _APPROXIMATE if output.peak_bytes is not None else None,
             **_gpu_conditions(request, gpu),
         },
-        invalid_reasons=reasons(states["before"], states["after"]),
         sent_bytes=transfer.bytes if transfer else 0,
         transfer=transfer,
         log=log,

@@ -14,7 +14,6 @@ from typing import Any
 
 from edgeopt.device.agent_answer import SCHEMA, Answer, Asked, Listener, checked
 from edgeopt.device.agent_errors import crash, explained
-from edgeopt.device.conditions import changed_conditions
 from edgeopt.device.device import Device
 from edgeopt.device.native_build import Runner, build
 from edgeopt.device.native_library import Library, find_library
@@ -319,8 +318,6 @@ def _result(
     log: str,
     own: dict[str, str],
 ) -> RunResult:
-    before, after = (answer.conditions.get(key) for key in ("before", "after"))
-    both = isinstance(before, dict) and isinstance(after, dict)
     return RunResult(
         runtime=answer.runtime,
         runtime_version=answer.runtime_version,
@@ -335,7 +332,6 @@ def _result(
         outputs=outputs,
         facts={**answer.facts, **device.facts(), "native": own},
         conditions=answer.conditions,
-        invalid_reasons=changed_conditions(before or {}, after or {}) if both else (),
         sent_bytes=transfer.bytes if transfer else 0,
         transfer=transfer,
         log=log,

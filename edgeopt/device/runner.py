@@ -6,10 +6,11 @@ import tempfile
 from dataclasses import replace
 
 from edgeopt import registry
+from edgeopt.device.conditions import compact, judge, remarks
 from edgeopt.device.device import Device, connect
 from edgeopt.device.inventory import DeviceSpec
 from edgeopt.device.run import RunRequest, RunResult
-from edgeopt.errors import DeviceError
+from edgeopt.errors import DeviceError, EdgeoptError
 from edgeopt.progress import Progress, Silent
 
 __all__ = ["clean", "host_outputs", "run", "runtime_of"]
@@ -26,10 +27,27 @@ def run(
     `runtime` beats `request.options["runtime"]`, which beats the device's own; the
     default is "litert", over ADB "benchmark_model". Raises InputError for an unknown runtime, and
     what the runtime raises.
+
+    The conditions of the run are judged here, whatever the runtime: see conditions.judge.
     """
     name = runtime or runtime_of(device, request)
-    result: RunResult = registry.load("runtimes", name)(device, request, progress)
-    return result
+    try:
+        result: RunResult = registry.load("runtimes", name)(device, request, progress)
+    except EdgeoptError as error:
+        if isinstance(error.reached, RunResult):
+            error.reached = _judged(error.reached)
+        raise
+    return _judged(result)
+
+
+def _judged(result: RunResult) -> RunResult:
+    said = result.conditions
+    return replace(
+        result,
+        conditions=compact(said),
+        invalid_reasons=tuple(dict.fromkeys((*judge(said), *result.invalid_reasons))),
+        notes=tuple(dict.fromkeys((*result.notes, *remarks(said)))),
+    )
 
 
 def runtime_of(device: Device, request: RunRequest) -> str:

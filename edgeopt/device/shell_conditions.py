@@ -6,14 +6,13 @@ status and battery are added. What a board does not tell is None or left out.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from edgeopt.device.conditions import changed_conditions
 from edgeopt.device.printable import clean_text
 from edgeopt.device.transport import Transport
 
-__all__ = ["android_reasons", "parse_conditions", "read_conditions", "reasons"]
+__all__ = ["parse_conditions", "read_conditions"]
 
 _TIMEOUT_S = 30.0
 _SCRIPT = r"""get() { [ -r "$1" ] && read -r v <"$1" 2>/dev/null && echo "$2=$v"; }
@@ -40,9 +39,6 @@ echo "sha256=${s%% *}"
 exit 0
 """
 _PER_CPU = ("governor", "frequency_khz", "max_frequency_khz", "limit_frequency_khz")
-# PowerManager.THERMAL_STATUS_*: from moderate (2) on Android says that performance suffers.
-_STATUS = ("none", "light", "moderate", "severe", "critical", "emergency", "shutdown")
-_MODERATE = 2
 
 
 def read_conditions(transport: Transport, model: str) -> tuple[dict[str, Any], str]:
@@ -67,23 +63,6 @@ def parse_conditions(text: str) -> tuple[dict[str, Any], str]:
     found["thermal_status"] = _number(said.get("thermal_status", {}).get("", ""))
     found["battery"] = _battery(said.get("battery", {}))
     return found, said.get("sha256", {}).get("", "")
-
-
-def reasons(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[str, ...]:
-    """Why a run between these two readings must not be believed."""
-    return (*changed_conditions(before, after), *android_reasons(before, after))
-
-
-def android_reasons(before: Mapping[str, Any], after: Mapping[str, Any]) -> Iterator[str]:
-    old, new = before.get("thermal_status"), after.get("thermal_status")
-    if old is not None and new is not None and old != new:
-        yield f"Android's thermal status changed from {_status(old)} to {_status(new)}"
-    elif new is not None and new >= _MODERATE:
-        yield f"Android throttles: its thermal status is {_status(new)}"
-
-
-def _status(value: int) -> str:
-    return f"{value} ({_STATUS[value]})" if 0 <= value < len(_STATUS) else str(value)
 
 
 def _heat(said: Mapping[str, Mapping[str, str]]) -> dict[str, Any]:

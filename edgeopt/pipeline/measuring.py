@@ -65,6 +65,7 @@ class Measuring:
                 processes=processes,
                 asked=min(effort.started, len(processes)),
                 precision=None if effort.runs else effort.precision,
+                judged=self.session.job.conditions == "judge",
             ),
         )
 

@@ -73,6 +73,7 @@ def run_together(
                 effort,
                 first.progress,
                 lambda ran: parts[names.index(ran.variant)].take(ran),
+                judged=first.job.conditions == "judge",
                 order=order,
             )
         finally:

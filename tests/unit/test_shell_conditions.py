@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from edgeopt.device.conditions import changed_conditions as reasons
 from edgeopt.device.local import LocalTransport
-from edgeopt.device.shell_conditions import parse_conditions, read_conditions, reasons
+from edgeopt.device.shell_conditions import parse_conditions, read_conditions
 
 PHONE = """governor 0=schedutil
 governor 10=walt
