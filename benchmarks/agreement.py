@@ -122,7 +122,7 @@ def models(folder: Path) -> list[Path]:
 
 
 def convert(source: Path, scheme: str, samples: Path, output: Path) -> None:
-    program = [sys.executable, "-m", "edgeopt.cli.app", "convert", str(source), "--target", "cpu"]
+    program = [sys.executable, "-m", "edgeopt", "convert", str(source), "--target", "cpu"]
     words = ["--scheme", scheme, "--output", str(output)]
     words += ["--calibration", str(samples)] if scheme == "int8" else []
     subprocess.run([*program, *words], check=True, capture_output=True)
