@@ -116,7 +116,7 @@ def _noise(y: Any) -> float:
 
     near, far = (float(np.median(np.abs(y[lag:] - y[:-lag]))) / 0.6745 for lag in (1, 2))
     # Less what chance alone makes of it in a trace of this length.
-    alike = min(0.9, max(0.0, (far / near) ** 2 - 1 - 2 / math.sqrt(len(y)))) if near else 0.0
+    alike = min(0.6, max(0.0, (far / near) ** 2 - 1 - 2 / math.sqrt(len(y)))) if near else 0.0
     return max(near / math.sqrt(2) / (1 - alike) * math.sqrt(1 + alike), _CLOCK)
 
 
