@@ -7,6 +7,14 @@ from pathlib import Path
 
 import pytest
 
+# Tests that are not about how much is measured start one process and search for 2 s; those that are
+# not about conditions only report them: they run beside others. Set here, because fixtures of a
+# whole module are made before those of a test.
+os.environ |= {
+    "EDGEOPT_PROCESSES": "1",
+    "EDGEOPT_MAX_TIME": "2",
+    "EDGEOPT_CONDITIONS": "report",
+}
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARED = Path(os.environ.get("EDGEOPT_SHARED", REPOSITORY.parent / "shared"))
 
@@ -25,16 +33,3 @@ def own_folders(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Mo
     base = tmp_path_factory.mktemp("home")
     for name in ("CACHE", "CONFIG", "STATE"):
         monkeypatch.setenv(f"EDGEOPT_{name}", str(base / name.lower()))
-
-
-@pytest.fixture(autouse=True)
-def small_effort(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests that are not about how much is measured start one process, and search for 2 s."""
-    monkeypatch.setenv("EDGEOPT_PROCESSES", "1")
-    monkeypatch.setenv("EDGEOPT_MAX_TIME", "2")
-
-
-@pytest.fixture(autouse=True)
-def shared_machine(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tests that are not about it run beside others: what they share is reported, not judged."""
-    monkeypatch.setenv("EDGEOPT_CONDITIONS", "report")

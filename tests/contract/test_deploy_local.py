@@ -44,7 +44,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def reports(folder: Path) -> list[dict[str, Any]]:
     """Two deploys in a row with nothing changed between them, in one cache."""
     os.environ["EDGEOPT_CACHE"] = str(folder / "cache")
-    command = ["deploy", MODEL, *DATA, "--runs", "20", "--json"]
+    command = ["deploy", MODEL, *DATA, "--runs", "20", "--warmup", "5", "--json"]
     return [document(edgeopt(*command, cwd=folder)) for _ in range(2)]
 
 
