@@ -32,6 +32,7 @@ __all__ = ["benchmark"]
 @options.preprocess
 @options.measuring
 @options.profiling
+@options.loading
 @options.keep
 @options.several
 @options.report
@@ -77,8 +78,8 @@ def _refuse_both(devices: Devices | None) -> None:
 
 
 def _refuse_extras(job: Job) -> None:
-    if job.profile is not None:
+    if job.profile is not None or job.load is not None:
         raise InputError(
-            "Several models that are benchmarked together are not profiled.",
-            "Profile each: edgeopt profile MODEL.",
+            "Several models that are benchmarked together are neither profiled nor put under load.",
+            "Do it with each: edgeopt profile MODEL, edgeopt benchmark MODEL --concurrency N.",
         )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import click
 
 from edgeopt.cli.compiler_options import compiler, compiler_place, compiler_request
-from edgeopt.cli.extra_options import extra_request, profiling
+from edgeopt.cli.extra_options import extra_request, loading, profiling
 from edgeopt.cli.fleet_options import DeviceWords, several
 from edgeopt.cli.measuring_options import (
     device_python,
@@ -30,7 +30,7 @@ __all__ = [
     "as_json", "calibration", "compiler", "compiler_place", "conversion", "device",
     "device_python", "evaluation", "job", "judging", "keep", "measuring", "model", "output",
     "preprocess", "preprocessing", "quality", "report", "several", "target", "timeout", "training",
-    "profiling", "running", "wait", "whole",
+    "loading", "profiling", "running", "wait", "whole",
 ]  # fmt: skip
 
 F = TypeVar("F", bound=Callable[..., Any])

@@ -18,6 +18,7 @@ from edgeopt.pipeline import (
     compiling,
     converting,
     evaluating,
+    loading,
     preserving,
     profiling,
     running,
@@ -40,7 +41,7 @@ __all__ = [
 ]  # fmt: skip
 
 # Measure; then what the job asks for besides, each in processes of its own.
-_RUN: tuple[Step, ...] = (running.run, profiling.run)
+_RUN: tuple[Step, ...] = (running.run, profiling.run, loading.run)
 
 
 def plan(job: Job, store: Store, progress: Progress) -> Report:
@@ -86,7 +87,7 @@ def benchmark(
     """Run a .tflite as it is on a device. Several devices share their `references`."""
     session = Session(job, store, progress)
     session.references = references
-    return session.walk(_as_it_is, settle_device, *_RUN)
+    return session.walk(_as_it_is, settle_device, loading.check, *_RUN)
 
 
 def as_it_is(session: Session) -> None:

@@ -45,6 +45,7 @@ class Report:
     parity_note: str = ""
     measurement: Measurement | None = None
     profile: Mapping[str, Any] | None = None
+    throughput: Mapping[str, Any] | None = None
     candidates: tuple[Mapping[str, Any], ...] | None = None
     notes: tuple[str, ...] = ()
     failure: Mapping[str, Any] | None = None
@@ -75,6 +76,7 @@ class Report:
             "parity_note": self.parity_note or None,
             "measurement": self.measurement.to_json() if self.measurement else None,
             "profile": _copy(self.profile),
+            "throughput": _copy(self.throughput),
             "candidates": None if self.candidates is None else [dict(c) for c in self.candidates],
             "notes": list(self.notes),
             "error": _copy(self.failure),

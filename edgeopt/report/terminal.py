@@ -23,6 +23,7 @@ from edgeopt.report.profile import profile_view
 from edgeopt.report.quality import worst_layers
 from edgeopt.report.report import Report
 from edgeopt.report.segments import segments_view
+from edgeopt.report.throughput import throughput_view
 from edgeopt.report.training import training_lines
 from edgeopt.report.units import bytes_text, count_text, percent_text
 
@@ -84,7 +85,7 @@ def deploy_summary(report: Report) -> RenderableType:
     parts: list[RenderableType] = [grid]
     if len(report.artifacts) > 1:
         parts += ["", _artifacts(report), *_files(report), *segments_view(report.compilation)]
-    parts += profile_view(report.profile)
+    parts += profile_view(report.profile) + throughput_view(report.throughput)
     if report.candidates:
         parts += ["", candidates_table(report.candidates, kept=_kept(report.candidates))]
     parts += worst_layers(report.conversion)

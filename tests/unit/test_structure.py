@@ -16,7 +16,7 @@ PACKAGE = REPOSITORY / "edgeopt"
 LAYERS = [
     {"__init__", "errors", "paths", "registry", "progress", "child", "fetch", "stop"},
     {"artifact", "facts", "findings", "store", "profile", "target", "dataset", "measurement",
-     "parity", "feed", "toml_file", "plan", "effort", "job",
+     "parity", "feed", "toml_file", "plan", "effort", "load", "job",
      "training", "quality"},
     {"model"},
     {"optimize", "train", "zoo", "verify", "repair", "estimate", "compile", "device", "report"},

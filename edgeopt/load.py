@@ -1,0 +1,36 @@
+"""Load: how many requests at once, and how large, as asked for."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from edgeopt.errors import InputError
+
+__all__ = ["Load"]
+
+_MOST_THREADS = 256
+_LONGEST_S = 86_400.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """`concurrency` interpreters in as many threads of one process, for `time_s` seconds.
+
+    `batch` None: the model's own, and what is counted is inferences. `rate` 0: a closed loop, each
+    thread asks again when it is answered; else so many requests a second on average, at random
+    times (a Poisson process), whoever is free takes the next.
+    """
+
+    concurrency: int = 1
+    batch: int | None = None
+    rate: float = 0.0
+    time_s: float = 10.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.concurrency <= _MOST_THREADS:
+            raise InputError(f"--concurrency must be 1 to {_MOST_THREADS}, not {self.concurrency}.")
+        if self.batch is not None and not 1 <= self.batch < 1 << 20:
+            raise InputError(f"--batch must be at least 1, not {self.batch}.")
+        if not 0 <= self.rate < math.inf or not 0 < self.time_s <= _LONGEST_S:
+            raise InputError("--rate and --load-time must be above 0, the time at most a day.")
