@@ -110,7 +110,7 @@ def _later(effort: Effort, done: Sequence[Done], deadline_s: float) -> Step:
     left = max(0.0, effort.max_time_s - sum(d.seconds for d in done))
     still = max(1, effort.processes - sum(d.valid for d in done))
     idle = statistics.fmean(d.seconds - _timed_s(d.process) for d in done)
-    wanted = max(_needed_s(d.process, effort.precision) for d in valid)
+    wanted = statistics.median(_needed_s(d.process, effort.precision) for d in valid)
     wanted = max(_LEAST_S, min(wanted, left / still - idle))
     return _step(max(runs, _LEAST_RUNS), max(seconds, wanted), deadline_s, seconds)
 

@@ -176,8 +176,11 @@ def test_a_full_cache_on_this_machine_is_the_users_to_empty(lab: Lab) -> None:
     assert "No space left" in done.stderr and "EDGEOPT_CACHE" in done.stderr
 
 
-def test_a_measurement_on_a_throttled_board_is_exit_6_with_the_whole_report(lab: Lab) -> None:
+def test_a_measurement_on_a_throttled_board_is_exit_6_with_the_whole_report(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """vcgencmd is a double of the Raspberry Pi's: under-voltage from the second call on."""
+    monkeypatch.setenv("EDGEOPT_CONDITIONS", "judge")
     tool = lab.board.folder / "vcgencmd"
     tool.write_text(
         f"#!/bin/sh\n[ -e {tool}.called ] && echo throttled=0x50005 || echo throttled=0x0\n"
