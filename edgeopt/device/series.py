@@ -124,6 +124,7 @@ class _Runner:
             first_ns=result.first_ns,
             init_ns=result.init_ns,
             peak_rss_bytes=result.peak_rss_bytes,
+            base_rss_bytes=result.base_rss_bytes,
             conditions=result.conditions,
             invalid_reasons=result.invalid_reasons,
         )

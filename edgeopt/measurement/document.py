@@ -64,6 +64,7 @@ def _process(row: Mapping[str, Any], times: Mapping[str, Any]) -> ProcessRun:
         first_ns=_number(row.get("first_ns")),
         init_ns=_number(row.get("init_ns")),
         peak_rss_bytes=_number(row.get("peak_rss_bytes")),
+        base_rss_bytes=_number(row.get("base_rss_bytes")),
         summary_ns=row.get("summary_ns"),
         conditions=dict(row.get("conditions") or {}),
         invalid_reasons=_given_reasons(row),

@@ -60,6 +60,7 @@ class JudgedProcess:
             "first_ns": run.first_ns,
             "init_ns": run.init_ns,
             "peak_rss_bytes": run.peak_rss_bytes,
+            "base_rss_bytes": run.base_rss_bytes,
             "settled": self.steady.settled,
             "drift": self.steady.drift,
             "valid": self.valid,

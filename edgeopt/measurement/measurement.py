@@ -89,6 +89,18 @@ class Measurement:
         return max((p.run.peak_rss_bytes or 0 for p in self.pooled), default=0) or None
 
     @property
+    def base_rss_bytes(self) -> int | None:
+        """Of that peak, what the runtime takes without a model (in the process that peaked)."""
+        peaks = [p.run for p in self.pooled if p.run.peak_rss_bytes == self.peak_rss_bytes]
+        return peaks[0].base_rss_bytes if peaks and self.peak_rss_bytes else None
+
+    @property
+    def call_overhead_ns(self) -> int | None:
+        """The median time of an empty model in the same processes: what a call costs by itself."""
+        found = [p.run.conditions.get("call_overhead_ns") for p in self.pooled]
+        return _middle([value if isinstance(value, int) else None for value in found])
+
+    @property
     def conditions(self) -> Mapping[str, Any]:
         """Of the first pooled process, with what was read `after` the last one."""
         first, last = self.pooled[0].run.conditions, self.pooled[-1].run.conditions
@@ -146,6 +158,8 @@ class Measurement:
             "first_ns": self.first_ns,
             "init_ns": self.init_ns,
             "peak_rss_bytes": self.peak_rss_bytes,
+            "base_rss_bytes": self.base_rss_bytes,
+            "call_overhead_ns": self.call_overhead_ns,
             "conditions": dict(self.conditions),
             "valid": self.valid,
             "invalid_reasons": list(self.invalid_reasons),

@@ -17,6 +17,7 @@ _UNSTABLE = 0.10
 _PROCESSES_DIFFER = 0.02  # relative deviation between processes that a reader should know of
 _MANY_OUTLIERS = 0.05
 _SHOWN = 3
+_SHORT_NS = 100_000  # below, a call of half a microsecond is a share that one can see
 
 
 def invalid_reasons(processes: Sequence[JudgedProcess], asked: int) -> tuple[str, ...]:
@@ -45,6 +46,7 @@ def notes_of(measured: Measurement) -> tuple[str, ...]:
     """Warnings that leave the numbers valid."""
     return (
         *_basis_notes(measured),
+        *_call_notes(measured),
         *_process_notes(measured),
         *_sample_notes(measured),
         *_precision_notes(measured),
@@ -60,6 +62,17 @@ def _basis_notes(measured: Measurement) -> list[str]:
         share = 100 * stats.stdev_ns / stats.mean_ns
         notes.append(f"Unstable: the standard deviation is {share:.0f}% of the mean (above 10%).")
     return notes
+
+
+def _call_notes(measured: Measurement) -> list[str]:
+    """Of a short inference, what calling it takes: the runtime's call, from Python or from C."""
+    median, call = measured.stats.median_ns, measured.call_overhead_ns
+    if median is None or call is None or median >= _SHORT_NS:
+        return []
+    return [
+        f"The call alone takes {call / 1e3:.1f} us of this ({100 * call / median:.1f}%):"
+        " an empty model, timed in the same processes."
+    ]
 
 
 def _process_notes(measured: Measurement) -> list[str]:

@@ -30,6 +30,7 @@ class ProcessRun:
     first_ns: int | None = None
     init_ns: int | None = None
     peak_rss_bytes: int | None = None
+    base_rss_bytes: int | None = None  # of that peak, what the runtime takes without a model
     conditions: Mapping[str, Any] = field(default_factory=dict)
     invalid_reasons: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()

@@ -83,7 +83,10 @@ def _start(measured: Measurement) -> str:
         f"first inference {duration_text(measured.first_ns)}",
     ]
     if measured.peak_rss_bytes is not None:
-        parts.append(f"peak memory {bytes_text(measured.peak_rss_bytes)}")
+        peak = f"peak memory {bytes_text(measured.peak_rss_bytes)}"
+        if measured.base_rss_bytes is not None:
+            peak += f" ({bytes_text(measured.base_rss_bytes)} runtime)"
+        parts.append(peak)
     return ", ".join(parts)
 
 
