@@ -114,9 +114,12 @@ def _noise(y: Any) -> float:
     """
     import numpy as np
 
-    near, far = (float(np.median(np.abs(y[lag:] - y[:-lag]))) / 0.6745 for lag in (1, 2))
-    # Less what chance alone makes of it in a trace of this length.
-    alike = min(0.6, max(0.0, (far / near) ** 2 - 1 - 2 / math.sqrt(len(y)))) if near else 0.0
+    moves = [np.quantile(np.abs(y[lag:] - y[:-lag]), (0.25, 0.5)) for lag in (1, 2)]
+    near = float(moves[0][1]) / 0.6745
+    # By the lower quartile, which hardly sees the steps of a trace that swings; less what chance
+    # alone makes of it in a trace of this length.
+    ratio = float(moves[1][0] / moves[0][0]) if moves[0][0] else 1.0
+    alike = min(0.6, max(0.0, ratio**2 - 1 - 3 / math.sqrt(len(y))))
     return max(near / math.sqrt(2) / (1 - alike) * math.sqrt(1 + alike), _CLOCK)
 
 
