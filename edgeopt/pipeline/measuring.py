@@ -61,6 +61,7 @@ class Measuring:
         ]
         self.session.add(
             device=self._device(device),
+            effort=effort.to_json(),
             measurement=measure(
                 processes=processes,
                 asked=min(effort.started, len(processes)),

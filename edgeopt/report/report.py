@@ -43,6 +43,7 @@ class Report:
     device: Mapping[str, Any] | None = None
     parity: Mapping[str, Any] | None = None
     parity_note: str = ""
+    effort: Mapping[str, Any] | None = None
     measurement: Measurement | None = None
     profile: Mapping[str, Any] | None = None
     throughput: Mapping[str, Any] | None = None
@@ -74,6 +75,7 @@ class Report:
             "device": _copy(self.device),
             "parity": _copy(self.parity),
             "parity_note": self.parity_note or None,
+            "effort": _copy(self.effort),
             "measurement": self.measurement.to_json() if self.measurement else None,
             "profile": _copy(self.profile),
             "throughput": _copy(self.throughput),
