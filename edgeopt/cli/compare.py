@@ -80,6 +80,7 @@ def compare(
         "differences": [d.to_json() for d in found],
     }  # fmt: skip
     _refuse(found, content)
+    _refuse_invalid(measured, content)
     result = judge(*measured, threshold=threshold, confidence=confidence)
     notes = _notes(old == new, documents, result)
     sides = [_side(m, result.basis) for m in measured]
@@ -119,6 +120,21 @@ def _refuse(found: Sequence[Difference], content: Mapping[str, Any]) -> None:
         details={"differences": [d.to_json() for d in refused]},
         reached=dict(content),
     )
+
+
+def _refuse_invalid(measured: Sequence[Measurement], content: Mapping[str, Any]) -> None:
+    """Raises ResultError: no reason makes disturbed times comparable."""
+    told = [
+        f"the {name} one is invalid: {'; '.join(m.invalid_reasons)}"
+        for name, m in zip(("old", "new"), measured, strict=True)
+        if not m.valid
+    ]
+    if told:
+        raise ResultError(
+            f"These measurements cannot be compared: {', and '.join(told)}.",
+            "Measure again; with --conditions report, disturbed processes are used all the same.",
+            reached=dict(content),
+        )
 
 
 def _load(path: Path, name: str | None) -> dict[str, Any]:

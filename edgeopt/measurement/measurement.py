@@ -183,22 +183,19 @@ class Measurement:
 
 def measure(
     *,
-    processes: Sequence[ProcessRun] = (),
+    processes: Sequence[ProcessRun],
     asked: int | None = None,
     precision: float | None = None,
     judged: bool = True,
-    **single: Any,
 ) -> Measurement:
     """The measurement of these processes, in the order in which they ran.
 
     `asked` is how many were to be valid (None: as many as are given); fewer than half of those make
-    it invalid. `precision` and `judged` are as in Measurement. The fields of one ProcessRun may be
-    given instead of `processes`. Raises ResultError when there is none.
+    it invalid. `precision` and `judged` are as in Measurement. Raises ResultError when none is given.
     """
-    runs = tuple(processes) or (ProcessRun(**single),)
     return Measurement(
-        processes=tuple(map(judge_process, runs)),
-        asked=len(runs) if asked is None else asked,
+        processes=tuple(map(judge_process, processes)),
+        asked=len(processes) if asked is None else asked,
         precision=precision,
         judged=judged,
     )

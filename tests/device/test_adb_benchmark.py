@@ -14,7 +14,7 @@ from edgeopt.device import Device, DeviceSpec, connect
 from edgeopt.device.benchmark_model import run
 from edgeopt.device.run import RunRequest
 from edgeopt.errors import DeviceError, InputError, ToolError
-from edgeopt.measurement import measure
+from edgeopt.measurement import ProcessRun, measure
 from edgeopt.progress import Silent
 
 pytestmark = pytest.mark.device
@@ -58,16 +58,12 @@ def test_a_real_run_gives_a_summary_and_invents_no_samples(device: Device, model
 
 def test_its_result_is_a_valid_measurement_without_a_median(device: Device, model: Path) -> None:
     result = run(device, request(model), Silent())
-    found = measure(
-        warmup_ns=result.warmup_ns,
-        samples_ns=result.samples_ns,
-        first_ns=result.first_ns,
-        init_ns=result.init_ns,
-        peak_rss_bytes=result.peak_rss_bytes,
+    process = ProcessRun(
         summary_ns=result.summary_ns,
         conditions=result.conditions,
         invalid_reasons=result.invalid_reasons,
     )
+    found = measure(processes=[process])
     assert found.valid
     assert (found.stats.median_ns, found.runs) == (None, 12)
 

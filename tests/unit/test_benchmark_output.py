@@ -10,7 +10,7 @@ from edgeopt.device.benchmark_model import flags
 from edgeopt.device.benchmark_output import parse_output
 from edgeopt.device.run import RunRequest
 from edgeopt.errors import DeviceError, InputError
-from edgeopt.measurement import measure
+from edgeopt.measurement import ProcessRun, measure
 
 WARMUP = "count=2 first=169625 curr=102566 min=102566 max=169625 avg=136096 std=33529"
 MEASURED = "count=10 first=121510 curr=84396 min=84396 max=136035 avg=105163 std=16056"
@@ -80,8 +80,7 @@ def test_equal_runs_are_printed_short_and_read_whole(line: str) -> None:
 
 def test_a_newer_programs_median_is_kept() -> None:
     found = parse_output(log(MEASURED + " p5=84400 median=104000 p95=130000", TIMINGS))
-    values = dict.fromkeys(("warmup_ns", "samples_ns", "first_ns", "init_ns", "peak_rss_bytes"))
-    stats = measure(**values, summary_ns=found.measured_ns, conditions={}, invalid_reasons=()).stats
+    stats = measure(processes=[ProcessRun(summary_ns=found.measured_ns)]).stats
     assert (stats.median_ns, stats.p90_ns, stats.ci95_ns) == (104000000.0, None, None)
 
 

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
-from measuring import several
+from measuring import process, several
 
 from edgeopt.cli.app import app
-from edgeopt.measurement import Measurement
+from edgeopt.measurement import Measurement, measure
 
 DEVICE: dict[str, Any] = {
     "name": "desk-pi", "runtime": "ai_edge_litert", "runtime_version": "2.3.0",
@@ -124,6 +124,21 @@ def test_variants_of_one_interleaved_report_are_picked_by_name(write: Any) -> No
     assert missing is not None and "It has: a, b" in str(missing)
     unnamed = compared(path, path).exception
     assert unnamed is not None and "--variant" in str(unnamed)
+
+
+def test_an_invalid_measurement_is_refused_with_its_reasons(write: Any) -> None:
+    throttled = [process(1e6, n, invalid_reasons=("throttled",)) for n in range(5)]
+    old, new = (
+        write("old", report(several(1e6, 1))),
+        write("new", report(measure(processes=throttled))),
+    )
+    refused = compared(old, new).exception
+    assert refused is not None and refused.exit_code == 6  # type: ignore[attr-defined]
+    assert "the new one is invalid: 0 of 5 processes" in str(refused) and "throttled" in str(
+        refused
+    )
+    reported = write("new", report(measure(processes=throttled, judged=False)))
+    assert compared(old, reported).exit_code == 0
 
 
 def test_measurements_taken_one_after_the_other_say_what_the_interval_leaves_out(

@@ -9,30 +9,14 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from measuring import SUMMARY, noisy
 
 from edgeopt.errors import InputError, ResultError
-from edgeopt.measurement import Measurement, measure, median_interval, percentile
-
-SUMMARY = {"count": 10, "mean": 105163000.0, "min": 84396000.0, "max": 136035000.0, "stdev": 1.6e7}
+from edgeopt.measurement import Measurement, ProcessRun, measure, median_interval, percentile
 
 
 def measured(samples: Sequence[int] | None = None, **others: Any) -> Measurement:
-    values: dict[str, Any] = {
-        "warmup_ns": None,
-        "samples_ns": samples,
-        "first_ns": None,
-        "init_ns": None,
-        "peak_rss_bytes": None,
-        "summary_ns": None,
-        "conditions": {},
-        "invalid_reasons": (),
-    }
-    return measure(**{**values, **others})
-
-
-def noisy(centre_ns: float, count: int, seed: int, spread: float = 0.01) -> list[int]:
-    source = random.Random(seed)
-    return [round(source.gauss(centre_ns, centre_ns * spread)) for _ in range(count)]
+    return measure(processes=[ProcessRun(samples_ns=samples, **others)])  # type: ignore[arg-type]
 
 
 def test_median_mean_and_sample_deviation_follow_from_the_samples() -> None:
