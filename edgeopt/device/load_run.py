@@ -18,7 +18,7 @@ from edgeopt.progress import Progress
 
 __all__ = ["Loaded", "put_load"]
 
-_SPARE_S = 60.0  # of the timeout, for what comes before and after
+_SPARE_S = 20.0  # of the timeout, for what comes before and after
 
 
 @dataclass(frozen=True, kw_only=True)
