@@ -104,7 +104,7 @@ def test_the_compiled_part_runs_in_the_delegate_and_the_stand_in_is_named(
         ("no-device", "no_device", "does not open: no Edge TPU is to be seen"),
         ("too-old", "runtime_too_old", "compiled for Edge TPU runtime 14"),
         ("mismatch", "version_clash", "different TensorFlows"),
-        ("crash", "version_clash", "during load (ai_edge_litert): SIGSEGV"),
+        ("crash", "version_clash", "during load (ai_edge_litert): segmentation fault"),
         ("crash-in-invoke", "version_clash", "SIGSEGV"),
     ],
 )
