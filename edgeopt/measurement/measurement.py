@@ -191,7 +191,7 @@ def measure(
     """The measurement of these processes, in the order in which they ran.
 
     `asked` is how many were to be valid (None: as many as are given); fewer than half of those make
-    it invalid. `precision` and `judged` are as in Measurement. Raises ResultError when none is given.
+    it invalid. `precision` and `judged` are as in Measurement. Raises ResultError for no process.
     """
     return Measurement(
         processes=tuple(map(judge_process, processes)),
