@@ -11,6 +11,7 @@ __all__ = ["Load"]
 
 _MOST_THREADS = 256
 _LONGEST_S = 86_400.0
+_SPARE_S = 20.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -34,3 +35,17 @@ class Load:
             raise InputError(f"--batch must be at least 1, not {self.batch}.")
         if not 0 <= self.rate < math.inf or not 0 < self.time_s <= _LONGEST_S:
             raise InputError("--rate and --load-time must be above 0, the time at most a day.")
+
+    @property
+    def needed_s(self) -> float:
+        """Of a process's deadline: the load, one thread alone before and after, and the loading."""
+        return 2 * self.time_s + _SPARE_S
+
+    def check_timeout(self, timeout_s: float) -> None:
+        """Raises InputError for a deadline that ends it before its end."""
+        if timeout_s < self.needed_s:
+            raise InputError(
+                f"--load-time {self.time_s:g} takes twice as long, with one thread alone before"
+                f" and after: more than --timeout {timeout_s:g} leaves.",
+                f"Give --timeout {self.needed_s:g} or more.",
+            )

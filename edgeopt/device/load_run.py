@@ -18,8 +18,6 @@ from edgeopt.progress import Progress
 
 __all__ = ["Loaded", "put_load"]
 
-_SPARE_S = 20.0  # of the timeout, for what comes before and after
-
 
 @dataclass(frozen=True, kw_only=True)
 class Loaded:
@@ -40,12 +38,7 @@ def put_load(device: Device, request: RunRequest, load: Load, progress: Progress
             " need Python on the device.",
             "Leave them out, or use --runtime litert where Python is.",
         )
-    if request.timeout_s < 2 * load.time_s + _SPARE_S:
-        raise InputError(
-            f"--load-time {load.time_s:g} takes twice as long, with one thread alone before and"
-            f" after: more than --timeout {request.timeout_s:g} leaves.",
-            f"Give --timeout {2 * load.time_s + _SPARE_S:g} or more.",
-        )
+    load.check_timeout(request.timeout_s)
     asked = {
         "concurrency": load.concurrency,
         "batch": load.batch,

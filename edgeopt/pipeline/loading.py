@@ -24,6 +24,7 @@ def check(session: Session) -> None:
             " Python on the device.",
             "Leave them out, or use --runtime litert where Python is.",
         )
+    load.check_timeout(session.job.timeout_s)
     check_batch(session.facts, load)
 
 
