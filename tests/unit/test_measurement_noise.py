@@ -60,7 +60,7 @@ def test_one_process_tells_nothing_of_others() -> None:
     assert of_processes([1e6]) is None
 
 
-# The first is the least that 8 values can have, 1 / (2 n); the others are as Python's diptest 0.11
+# The first is the least that 8 values can have, 1 / (2 n); the others are as Python's diptest 0.12
 # gives them, which hundreds of random samples of four shapes were held against too.
 @pytest.mark.parametrize(
     ("sample", "value"),
