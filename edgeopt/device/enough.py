@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from edgeopt.effort import Effort
-from edgeopt.measurement import ProcessRun, median_interval
+from edgeopt.measurement import ProcessRun, median_error
 
 __all__ = ["Done", "Step", "next_step"]
 
@@ -20,7 +20,6 @@ _MOST_PROCESSES = 200
 # A process's own error may be this part of the asked width: of five processes that differ by
 # nothing else, Student's 95% interval is then 2 * 2.78 / sqrt(5) * 0.2 = half as wide as asked.
 _OWN_ERROR = 0.2
-_Z95 = statistics.NormalDist().inv_cdf(0.975)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -123,11 +122,11 @@ def _step(runs: int, time_s: float, deadline_s: float, least_s: float) -> Step:
 
 def _needed_s(process: ProcessRun, precision: float) -> float:
     """Seconds of runs whose median has a standard error of a fifth of the precision, by what this
-    process's runs scatter: the error of a median falls with the root of their number."""
+    process's runs scatter, their autocorrelation included: the error of a median falls with the
+    root of their number."""
     if not process.samples_ns:
         return 1.0
-    ends = median_interval(sorted(process.samples_ns))
-    if ends is None:
+    variance = median_error(process.samples_ns)
+    if variance is None:
         return math.inf
-    error = math.log(ends[1] / ends[0]) / (2 * _Z95)
-    return _timed_s(process) * (error / (_OWN_ERROR * precision)) ** 2
+    return _timed_s(process) * variance / (_OWN_ERROR * precision) ** 2
