@@ -59,6 +59,7 @@ enum { OK = 0, CPU = 1, ANY_INT = 2, AUTO_REGISTER = 24, MIN_SEVERITY = 25, WARN
     X(void, DestroyOptions, (void *)) \
     X(int, CreateCompiledModel, (void *, void *, void *, void **)) \
     X(int, CompiledModelResizeInputTensor, (void *, size_t, size_t, const int *, size_t)) \
+    X(int, CompiledModelResizeInputTensorNonStrict, (void *, size_t, size_t, const int *, size_t)) \
     X(int, GetCompiledModelInputTensorLayout, (void *, size_t, size_t, Layout *)) \
     X(int, GetCompiledModelOutputTensorLayouts, (void *, size_t, size_t, Layout *, bool)) \
     X(int, GetCompiledModelInputBufferRequirements, (void *, size_t, size_t, void **)) \

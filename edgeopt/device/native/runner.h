@@ -107,6 +107,7 @@ typedef struct {
 typedef struct {
     void *model, *compiled;
     size_t signature, inputs, outputs;
+    bool passes_through; /* an input is an output as well: the C API leaves its buffer as it is */
     Tensor input[MAX_TENSORS], output[MAX_TENSORS];
     void *run_inputs[MAX_TENSORS], *run_outputs[MAX_TENSORS]; /* in the signature's order */
 } Session;

@@ -123,7 +123,7 @@ static void make_buffer(Tensor *tensor, const Layout *layout, void *requirements
     if (size < tensor->shape.bytes) fail("load", "a buffer of %zu bytes is too small", size);
 }
 
-/* Open dimensions take the sample's size, 1 without a sample; others must be as they are. */
+/* Open dimensions take the sample's size, 1 without a sample; the runtime knows which are open. */
 static void fit(Session *self, const Request *request, size_t place, size_t index) {
     Layout layout = {0};
     check(api.GetCompiledModelInputTensorLayout(self->compiled, self->signature, place, &layout),
@@ -133,18 +133,19 @@ static void fit(Session *self, const Request *request, size_t place, size_t inde
         fail("inputs", "input %zu has %u dimensions, not %d", index, (unsigned)layout.rank,
              sample->rank);
     int dims[MAX_RANK] = {0};
-    bool open = false;
+    unsigned changed = MAX_RANK;
     for (unsigned i = 0; i < layout.rank && i < MAX_RANK; i++) {
-        int wanted = sample ? sample->dims[i] : layout.dims[i] < 0 ? 1 : layout.dims[i];
-        if (layout.dims[i] >= 0 && layout.dims[i] != wanted)
-            fail("inputs", "dimension %u of input %zu is %d, not %d", i, index, layout.dims[i],
-                 wanted);
-        open = open || layout.dims[i] < 0;
-        dims[i] = wanted;
+        dims[i] = sample ? sample->dims[i] : layout.dims[i] < 0 ? 1 : layout.dims[i];
+        if (dims[i] != layout.dims[i] && changed == MAX_RANK) changed = i;
     }
-    if (open)
-        check(api.CompiledModelResizeInputTensor(self->compiled, self->signature, place, dims,
-                                                 layout.rank), "resize");
+    if (changed == MAX_RANK) return;
+    if (api.CompiledModelResizeInputTensor(self->compiled, self->signature, place, dims,
+                                           layout.rank) != OK)
+        fail("inputs", "dimension %u of input %zu is %d, not %d", changed, index,
+             layout.dims[changed], dims[changed]);
+    /* The strict call judges; only the other one brings the new shape to the outputs. */
+    check(api.CompiledModelResizeInputTensorNonStrict(self->compiled, self->signature, place, dims,
+                                                      layout.rank), "resize");
 }
 
 static void make_inputs(Session *self, const Request *request, void *graph, void *signature,
@@ -173,7 +174,7 @@ static void make_inputs(Session *self, const Request *request, void *graph, void
 
 static void make_outputs(Session *self, void *graph, void *signature, size_t listed) {
     Layout layouts[MAX_TENSORS] = {{0}};
-    void *tensor = NULL, *requirements = NULL;
+    void *tensor = NULL, *input = NULL, *requirements = NULL;
     check(api.GetCompiledModelOutputTensorLayouts(self->compiled, self->signature, listed, layouts,
                                                   true), "outputs");
     for (size_t k = 0; k < self->outputs; k++) {
@@ -185,11 +186,11 @@ static void make_outputs(Session *self, void *graph, void *signature, size_t lis
                 fail("load", "the size of output %zu is known only after a run: use the litert"
                      " runtime", k);
         shape_of(&self->output[k].shape, type_of(tensor), layout);
-        if (self->run_outputs[place]) { /* the graph names one tensor twice */
-            for (size_t other = 0; other < k; other++)
-                if (self->output[other].buffer == self->run_outputs[place])
-                    self->output[k].memory = self->output[other].memory;
-            continue;
+        if (self->run_outputs[place])
+            fail("load", "one tensor is two of its outputs: use the litert runtime");
+        for (size_t i = 0; i < self->inputs; i++) {
+            check(api.GetSubgraphInput(graph, i, &input), "input");
+            self->passes_through = self->passes_through || input == tensor;
         }
         check(api.GetCompiledModelOutputBufferRequirements(self->compiled, self->signature, place,
                                                            &requirements), "output");
@@ -222,7 +223,7 @@ void open_session(Session *self, const Request *request, const void *model, size
 void run_session(Session *self) {
     int status = api.RunCompiledModel(self->compiled, self->signature, self->inputs,
                                       self->run_inputs, self->outputs, self->run_outputs);
-    if (status != OK) fail("failed", "invoke: %s (LiteRT status %d)", meaning(status), status);
+    if (status != OK) fail("load", "invoke: %s (LiteRT status %d)", meaning(status), status);
 }
 
 void close_session(Session *self) {

@@ -261,6 +261,8 @@ void measure(const Request *request) {
     int64_t start = now_ns();
     open_session(&run.session, request, model, size);
     int64_t init_ns = now_ns() - start;
+    if (run.session.passes_through)
+        fail("load", "one of its inputs is an output as well: use the litert runtime");
     if (run.inputs) find_offsets(&run);
     else for (size_t k = 0; k < run.session.inputs; k++) fill_random(&run.session.input[k], &state);
     time_phases(&run, counts);
