@@ -97,7 +97,8 @@ def _built_there(device: Device, arch: str, words: list[str], progress: Progress
                 device.transport.pull(program, path, timeout_s=_LIMIT_S)
         return {"built_by": f"{said[0] if said else compiler}, on the device"}
 
-    return _kept(make, arch=arch, compiler=[compiler, *said], where="device")
+    # Only that board gets it back: what one device made must never run on another.
+    return _kept(make, arch=arch, compiler=[compiler, *said], where=device.transport.name)
 
 
 def _built_here(device: Device, arch: str, progress: Progress) -> Runner:
@@ -116,7 +117,7 @@ def _built_here(device: Device, arch: str, progress: Progress) -> Runner:
         return {"built_by": f"{_version(compiler)}, on this machine"}
 
     said = [compiler, _version(compiler), "-".join(platform.libc_ver())]
-    return _kept(make, arch=arch, compiler=said, where="host")
+    return _kept(make, arch=arch, compiler=said, where="this machine")
 
 
 def _compiler_here(device: Device, arch: str) -> str:

@@ -103,6 +103,19 @@ def test_it_is_built_once_and_leaves_nothing_when_asked_to(device: Device, tmp_p
     assert not (tmp_path / "w").exists()
 
 
+def test_what_one_board_has_built_never_goes_to_another(
+    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hostile board could give any program for the one that it was to build."""
+    monkeypatch.setenv("EDGEOPT_CACHE", str(tmp_path / "empty"))
+    first = build(device, Silent()).path
+    device.transport.name = "another board"  # a double: the same machine, reached as another
+    second = build(device, Silent()).path
+    assert first != second
+    device.transport.name = "local"
+    assert build(device, Silent()).path == first
+
+
 def test_runs_by_time_and_a_warm_up_that_settles(device: Device) -> None:
     found = native(device, request(runs=2, time_s=0.05, warmup=None))
     assert sum(found.samples_ns) >= 0.05e9
