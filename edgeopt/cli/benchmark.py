@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,9 @@ from edgeopt.errors import InputError
 
 if TYPE_CHECKING:
     from edgeopt.job import Job
+    from edgeopt.progress import Progress
+    from edgeopt.report.variants import VariantsReport
+    from edgeopt.store import Store
 
 __all__ = ["benchmark"]
 
@@ -54,19 +58,31 @@ def benchmark(
     if len(models) > 1:
         _refuse_both(devices)
         _refuse_extras(job)
-        from edgeopt.pipeline.variants import benchmark_variants
-
         jobs = [replace(job, model=model) for model in models]
-        shown(
-            "benchmark",
-            lambda store, show: benchmark_variants(jobs, store, show, interleave=interleave),
-            as_json=as_json,
-            report=report,
-        )
+        work = _several(jobs, interleave=interleave, report=report)
+        shown("benchmark", work, as_json=as_json, report=report)
+    elif interleave:
+        raise InputError("--interleave alternates models, and one was given.", "Give several.")
     elif devices is not None:
         benchmark_several(job, devices, as_json=as_json, report=report)
     else:
         perform("benchmark", pipeline.benchmark, job, as_json=as_json, report=report)
+
+
+def _several(
+    jobs: Sequence[Job], *, interleave: bool, report: Path | None
+) -> Callable[[Store, Progress], VariantsReport]:
+    """The work on several models; the report is written anew when one more is measured."""
+    from edgeopt.pipeline.variants import benchmark_variants
+    from edgeopt.report.export import export
+
+    def told(so_far: VariantsReport) -> None:
+        if report is not None:
+            export(so_far, report, verb="benchmark")
+
+    return lambda store, progress: benchmark_variants(
+        jobs, store, progress, interleave=interleave, told=told
+    )
 
 
 def _refuse_both(devices: Devices | None) -> None:

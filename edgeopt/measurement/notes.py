@@ -123,6 +123,6 @@ def _precision_notes(measured: Measurement) -> list[str]:
     if precision["reached"] is None:
         return [f"The asked precision of {asked} cannot be told: too few runs for an interval."]
     return [
-        f"The 95% interval is {100 * precision['reached']:.2g}% of the median wide,"
+        f"The 95% interval is {100 * precision['reached']:.3g}% of the median wide,"
         f" not the {asked} asked for."
     ]

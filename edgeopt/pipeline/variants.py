@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from edgeopt.errors import EdgeoptError
 from edgeopt.job import Job
@@ -15,19 +15,27 @@ from edgeopt.report.report import Report
 from edgeopt.report.variants import Variant, VariantsReport
 from edgeopt.store import Store
 
-__all__ = ["benchmark_variants"]
+__all__ = ["benchmark_variants", "unique_names"]
+
+Told = Callable[[VariantsReport], None]
 
 
 def benchmark_variants(
-    jobs: Sequence[Job], store: Store, progress: Progress, *, interleave: bool
+    jobs: Sequence[Job],
+    store: Store,
+    progress: Progress,
+    *,
+    interleave: bool,
+    told: Told | None = None,
 ) -> VariantsReport:
     """Run several .tflite files as they are, all with the same device, inputs and effort.
 
-    One that fails does not stop the others. Raises the error of the worst kind, with the
-    VariantsReport in `reached`; Ctrl-C carries it too.
+    One that fails does not stop the others. Without `interleave`, `told` gets the report so far
+    after each. Raises the error of the worst kind, with the VariantsReport in `reached`; Ctrl-C
+    carries it too.
     """
     names = unique_names([job.model.stem for job in jobs])
-    work = _Work(names, jobs, interleave)
+    work = _Work(names, jobs, interleave, told)
     try:
         work.begin(store, progress)
         if interleave:
@@ -44,8 +52,10 @@ def benchmark_variants(
 
 
 class _Work:
-    def __init__(self, names: Sequence[str], jobs: Sequence[Job], interleave: bool) -> None:
-        self.names, self.jobs, self.interleave = names, jobs, interleave
+    def __init__(
+        self, names: Sequence[str], jobs: Sequence[Job], interleave: bool, told: Told | None
+    ) -> None:
+        self.names, self.jobs, self.interleave, self.told = names, jobs, interleave, told
         self.sessions: dict[str, Session] = {}
         self.errors: dict[str, EdgeoptError] = {}
         self.order: list[str] = []
@@ -70,6 +80,8 @@ class _Work:
                 self.errors[name] = error
             measured = self.sessions[name].report.measurement
             self.order += [name] * (len(measured.processes) if measured else 0)
+            if self.told:
+                self.told(self.report(complete=False))
 
     def together(self) -> None:
         ready = self._ready()

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from edgeopt import __version__
 from edgeopt.errors import EdgeoptError
-from edgeopt.measurement import Comparison
+from edgeopt.measurement import Comparison, Measurement
 from edgeopt.report.fleet import error_of_all, worst
 from edgeopt.report.report import Report
 from edgeopt.report.units import bytes_text, duration_text
@@ -78,6 +78,7 @@ def variants_summary(found: VariantsReport) -> RenderableType:
     """A row a model, how each compares with the first, and what a reader must know of each."""
     from rich.console import Group
     from rich.markup import escape
+    from rich.padding import Padding
 
     from edgeopt.report.terminal import device_line, visible
 
@@ -87,62 +88,84 @@ def variants_summary(found: VariantsReport) -> RenderableType:
         parts += [device_line(first.device), ""]
     parts.append(_table(found))
     how = "in random alternation" if found.interleaved else "one model after the other"
-    parts.append(f"[dim]{len(found.order)} processes, {how} (order seed {found.seed})[/]")
+    parts += [f"[dim]{len(found.order)} processes, {how} (order seed {found.seed})[/]", ""]
+    parts += [_against(found, *row) for row in found.comparisons]
     for variant in found.variants:
-        for text in _told(variant):
-            parts.append(f"[yellow]{escape(visible(variant.name))}:[/] {escape(visible(text))}")
+        if told := _told(variant):
+            parts += ["", f"[bold]{escape(visible(variant.name))}[/]"]
+            parts += [Padding(line, (0, 0, 0, 2)) for line in told]
     return Group(*parts)
+
+
+def _against(found: VariantsReport, old: str, new: str, comparison: Comparison) -> RenderableType:
+    """A ratio of times with its interval, and the verdict; below 1 the new one is faster."""
+    from rich.text import Text
+
+    from edgeopt.report.terminal import visible
+
+    text = Text(visible(f"{new} against {old}: "))
+    if comparison.ratio is not None:
+        text.append(f"time x {comparison.ratio:.3f}")
+    if comparison.interval:
+        low, high = comparison.interval
+        text.append(f" ({100 * comparison.confidence:.0f}% interval {low:.3f} to {high:.3f})")
+    colours = {"slower": "red", "faster": "green", "same": "green"}
+    text.append(f", {comparison.verdict}", style=colours.get(comparison.verdict, "yellow"))
+    measured = [v.report.measurement for v in found.variants if v.name in (old, new) and v.report]
+    if any(m is not None and not m.valid for m in measured):
+        text.append(": a measurement that is invalid is not judged")
+    elif comparison.reasons:
+        text.append(visible(f": {'; '.join(comparison.reasons)}"))
+    return text
 
 
 def _table(found: VariantsReport) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
+    from edgeopt.report.terminal import visible
+
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("model", overflow="fold")
-    for name in ("size", "median", "p90", "p99", "runs", "against the first"):
-        table.add_column(name, justify="right", no_wrap=name != "against the first")
-    against = {new: comparison for _, new, comparison in found.comparisons}
+    table.add_column("")
+    for name in ("size", "median", "±", "p90", "p99", "runs", "processes"):
+        table.add_column(name, justify="right", no_wrap=True)
     for variant in found.variants:
         report = variant.report
         measured = report.measurement if report else None
-        cells = ["-"] * 4
-        if measured is not None:
-            stats = measured.stats
-            typical = stats.median_ns if stats.median_ns is not None else stats.mean_ns
-            runs = "?" if measured.runs is None else str(measured.runs)
-            cells = [
-                duration_text(typical) + ("" if measured.valid else " (invalid)"),
-                duration_text(stats.p90_ns),
-                duration_text(stats.p99_ns),
-                f"{runs} in {len(measured.processes)}",
-            ]
+        mark = Text("x", style="red") if variant.error else Text("✓", style="green")
         size = bytes_text(report.model.size_bytes) if report else "-"
-        table.add_row(
-            Text(variant.name), size, *cells, _against(against.get(variant.name), variant, found)
-        )
+        table.add_row(Text(visible(variant.name)), mark, size, *_cells(measured))
     return table
 
 
-def _against(
-    comparison: Comparison | None, variant: Variant, found: VariantsReport
-) -> RenderableType:
-    from rich.text import Text
-
-    if comparison is None or comparison.ratio is None:
-        return Text("" if variant is found.variants[0] else "-")
-    text = f"x {comparison.ratio:.3f}"
-    if comparison.interval:
-        text += f" ({comparison.interval[0]:.3f} to {comparison.interval[1]:.3f})"
-    colour = {"slower": "red", "faster": "green"}.get(comparison.verdict, "")
-    return Text(f"{text} {comparison.verdict}", style=colour)
+def _cells(measured: Measurement | None) -> list[str]:
+    """Median (a mean where the runtime prints no median), half its interval, tail, effort."""
+    if measured is None:
+        return ["-"] * 6
+    stats = measured.stats
+    typical, ends = stats.median_ns, stats.ci95_ns
+    if typical is None:
+        typical, ends = stats.mean_ns, stats.mean_ci95_ns
+    half = f"{50 * (ends[1] - ends[0]) / typical:.2g}%" if ends and typical else "-"
+    return [
+        duration_text(typical),
+        half,
+        duration_text(stats.p90_ns),
+        duration_text(stats.p99_ns),
+        "?" if measured.runs is None else str(measured.runs),
+        str(len(measured.pooled)),
+    ]
 
 
 def _told(variant: Variant) -> list[str]:
     """What ended it, what speaks against its times, and warnings."""
+    from rich.markup import escape
+
+    from edgeopt.report.terminal import visible
+
     measured = variant.report.measurement if variant.report else None
-    told = [str(variant.error["message"])] if variant.error else []
+    told = [f"[red]error:[/] {escape(visible(variant.error['message']))}"] if variant.error else []
     if measured is not None:
-        told += [] if variant.error else list(measured.invalid_reasons)
-        told += measured.notes
+        told += [f"[yellow]note:[/] {escape(visible(note))}" for note in measured.notes]
     return told

@@ -119,7 +119,14 @@ def test_what_was_trained_lies_beside_the_result(tmp_path: Path, output: str, pl
 def test_tune_says_how_much_it_will_do_before_it_does(tmp_path: Path) -> None:
     heard = Heard()
     effort = Effort(runs=6, processes=1)
-    asked = Job(model=TFLITE, target="cpu", device="local", output=tmp_path / "out", effort=effort)
+    asked = Job(
+        model=TFLITE,
+        target="cpu",
+        device="local",
+        output=tmp_path / "out",
+        effort=effort,
+        conditions="report",
+    )
     first = (parse_spec("float32"),)
     tune(asked, first, Store(tmp_path), heard)
     assert heard.notes[0] == "1 candidate: float32."

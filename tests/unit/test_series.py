@@ -247,6 +247,19 @@ def test_two_models_interleaved_on_this_machine(tmp_path: Path) -> None:
     assert json.loads((tmp_path / "r.json").read_text())["order"] == document["order"]
 
 
+def test_each_model_that_is_done_is_told_of_at_once(double: Store, tmp_path: Path) -> None:
+    jobs = [job(m, runs=4, processes=2) for m in copies(tmp_path, "a", "b")]
+    told: list[VariantsReport] = []
+    benchmark_variants(jobs, double, Silent(), interleave=False, told=told.append)
+    measured = [[v.report and v.report.measurement is not None for v in t.variants] for t in told]
+    assert measured == [[True, False], [True, True]] and not told[0].complete
+
+
+def test_one_model_cannot_be_interleaved(tmp_path: Path) -> None:
+    done = subprocess.run(edgeopt("benchmark", MODEL, "--interleave"), cwd=tmp_path)
+    assert done.returncode == 2
+
+
 def test_one_model_gives_the_single_document_with_its_effort(tmp_path: Path) -> None:
     words = ("benchmark", MODEL, "--processes", 2, "--precision", "90%", "--max-time", 20, "--json")
     done = subprocess.run(edgeopt(*words), cwd=tmp_path, stdout=subprocess.PIPE, check=True)
