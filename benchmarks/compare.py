@@ -2,19 +2,22 @@
 
     python benchmarks/compare.py --simulate [--noise FILE] [--repeats 1000] [--slowdown 0.03]
     python benchmarks/compare.py --coverage [--repeats 1000]
-    python benchmarks/compare.py --real 20 [--device DEVICE] [--folder FOLDER]
+    python benchmarks/compare.py --real 20 [--apart] [--device DEVICE] [--folder FOLDER]
     python benchmarks/compare.py --record FILE [--processes 40] [--model PATH ...] [--simulate]
 
 --simulate draws measurements from recorded noise: processes of the recording (compare_noise.json
 here, or what --record wrote) without replacement, each a block of its runs, until the default
 precision is reached, and compares two of them, as they are (A/A) and with one slowed down (A/B).
+Alternating: the processes are shared out at random; in turn: those of one came before those of the
+other, and `compare` makes its allowance for two sessions.
 
 --coverage simulates noise whose truth is known: how often intervals are wrong, and how often
 unsteady traces and second modes are found, also where there are none.
 
 --real measures with the product: rounds of A, a copy of A, and B on a device in random alternation
-with the default effort, each compared by `edgeopt compare`, whose exit code is counted. A is a
-chain of 100 equal float convolutions, B has 103: 3% more of the same work, nothing simulated.
+(--apart: one after the other) with the default effort, each compared by `edgeopt compare`, whose
+exit code is counted. A is a chain of 100 equal float convolutions, B has 103: 3% more of the same
+work, nothing simulated.
 
 --record measures processes of one or more models (default: A) in random alternation.
 
@@ -67,7 +70,7 @@ def show(title: str, counts: Counter[str], wanted: tuple[str, ...], limit: str) 
     low, high = share_interval(hits, of)
     rest = "  ".join(f"{name} {counts[name]}" for name in _VERDICTS if counts[name])
     said = " or ".join(wanted)
-    print(f"{title:<34} {said}: {100 * hits / of:.1f}% of {of} ({100 * low:.1f} to"
+    print(f"{title:<26} {said}: {100 * hits / of:.1f}% of {of} ({100 * low:.1f} to"
           f" {100 * high:.1f}%), {limit}   [{rest}]")  # fmt: skip
     return {"title": title, "of": of, "counts": dict(counts), "interval95": [low, high]}
 
@@ -77,16 +80,20 @@ def simulate(found: list[Pool], repeats: int, seed: int, precision: float) -> li
     for pool in found:
         valid = sum(blocks[0].valid for blocks in pool.blocks)
         print(f"{pool.name}: {len(pool.blocks)} recorded processes, {valid} undisturbed")
-        for slower in (False, True):
-            counts = verdicts(pool, slower=slower, repeats=repeats, seed=seed, precision=precision)
-            title = f"  {pool.name} {'A/B' if slower else 'A/A'}"
+        for slower, apart in ((False, False), (False, True), (True, False), (True, True)):
+            counts = verdicts(
+                pool, slower=slower, apart=apart, repeats=repeats, seed=seed, precision=precision
+            )
+            title = f"  {'A/B' if slower else 'A/A'} {'in turn' if apart else 'alternating'}"
             wanted = ("slower",) if slower else ("slower", "faster")
             goal = "wanted: 90% on a quiet device" if slower else "wanted: at most 1%"
-            rows.append(show(title, counts, wanted, goal))
+            rows.append(show(title, counts, wanted, goal) | {"model": pool.name})
     return rows
 
 
-def real(rounds: int, device: str | None, folder: Path, seed: int) -> list[dict[str, Any]]:
+def real(
+    rounds: int, device: str | None, folder: Path, seed: int, *, apart: bool
+) -> list[dict[str, Any]]:
     folder.mkdir(parents=True, exist_ok=True)
     paths = [folder / f"{name}.tflite" for name in ("a", "copy", "b")]
     chain(paths[0], layers=100)
@@ -96,7 +103,8 @@ def real(rounds: int, device: str | None, folder: Path, seed: int) -> list[dict[
     ratios: dict[str, list[float]] = {"copy": [], "b": []}
     for number in range(rounds):
         report = folder / f"round{number}.json"
-        command = [sys.executable, "-m", "edgeopt", "benchmark", *map(str, paths), "--interleave"]
+        command = [sys.executable, "-m", "edgeopt", "benchmark", *map(str, paths)]
+        command += [] if apart else ["--interleave"]
         command += ["--order-seed", str(seed + number), "--report", str(report)]
         command += ["--device", device] if device else []
         done = subprocess.run(command, capture_output=True, text=True, check=False)
@@ -134,6 +142,7 @@ def main() -> None:
     parser.add_argument("--simulate", action="store_true")
     parser.add_argument("--coverage", action="store_true")
     parser.add_argument("--real", type=int, metavar="N", default=0)
+    parser.add_argument("--apart", action="store_true")
     parser.add_argument("--record", type=Path, metavar="FILE")
     parser.add_argument("--noise", type=Path, default=NOISE)
     parser.add_argument("--repeats", type=int, default=1000)
@@ -159,7 +168,7 @@ def main() -> None:
             rows.append({"what": what, "under": under, "share": share})
             print(f"{what:<44} {under:<40} {share}", flush=True)
     if args.real:
-        rows += real(args.real, args.device, args.folder, args.seed)
+        rows += real(args.real, args.device, args.folder, args.seed, apart=args.apart)
     if not (args.record or rows):
         parser.error("give --simulate, --coverage, --real N or --record FILE")
     if args.json:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from edgeopt.measurement import Measurement, ProcessRun, compare
+from edgeopt.measurement.comparison import SESSION
 from edgeopt.measurement.judged import JudgedProcess, judge_process
 
 __all__ = ["NOISE", "Pool", "machine_of", "pools", "record", "verdicts"]
@@ -61,21 +62,28 @@ def _blocks(samples: list[int], factor: float) -> tuple[JudgedProcess, ...]:
 
 
 def verdicts(
-    pool: Pool, *, slower: bool, repeats: int, seed: int, precision: float
+    pool: Pool, *, slower: bool, apart: bool, repeats: int, seed: int, precision: float
 ) -> Counter[str]:
     """How often two measurements of the recorded model get which verdict.
 
-    Each is made of processes drawn from the recording without replacement, as the product makes it:
-    five that are valid, and more until the median's interval is as narrow as asked or this side's
-    half of the recording is used up; disturbed ones are left out.
+    Each is made of recorded processes, none twice, as the product makes it: five that are valid,
+    and more until the median's interval is as narrow as asked or this side's half of the recording
+    is used up; disturbed ones are left out. The halves are drawn at random, as in alternation, or
+    with `apart` one is what came after the other.
     """
     source, found = random.Random(seed), Counter[str]()
     for _ in range(repeats):
-        order = source.sample(range(len(pool.blocks)), len(pool.blocks))
+        order = list(range(len(pool.blocks)))
+        if apart:
+            start = source.randrange(len(order))
+            order = order[start:] + order[:start]
+        else:
+            source.shuffle(order)
         half = len(order) // 2
         old = _measured(pool.blocks, order[:half], source, precision)
         new = _measured(pool.slower if slower else pool.blocks, order[half:], source, precision)
-        found[compare(old, new).verdict if old.valid and new.valid else "invalid"] += 1
+        result = compare(old, new, session=SESSION if apart else 0.0)
+        found[result.verdict if old.valid and new.valid else "invalid"] += 1
     return found
 
 

@@ -46,6 +46,11 @@ def _fraction(ctx: click.Context, param: click.Parameter, value: Any) -> float:
     envvar="EDGEOPT_CONFIDENCE", help="Of the interval that has to leave out 1.",
 )  # fmt: skip
 @click.option(
+    "--session-noise", default="1%", show_default=True, metavar="X", callback=_fraction,
+    envvar="EDGEOPT_SESSION_NOISE", help="How far two sessions may differ though nothing changed;"
+    " not used where OLD and NEW were measured in alternation.",
+)  # fmt: skip
+@click.option(
     "--variant", "variants", multiple=True, metavar="NAME",
     help="Of reports with several models or devices: which one; twice: of OLD, then of NEW.",
 )  # fmt: skip
@@ -56,8 +61,8 @@ def _fraction(ctx: click.Context, param: click.Parameter, value: Any) -> float:
 )  # fmt: skip
 @options.as_json
 def compare(
-    old: Path, new: Path, threshold: float, confidence: float, variants: tuple[str, ...],
-    allow: tuple[str, ...], as_json: bool,
+    old: Path, new: Path, threshold: float, confidence: float, session_noise: float,
+    variants: tuple[str, ...], allow: tuple[str, ...], as_json: bool,
 ) -> None:  # fmt: skip
     """Compare the latencies of two reports (--report FILE.json, or --json output).
 
@@ -81,8 +86,10 @@ def compare(
     }  # fmt: skip
     _refuse(found, content)
     _refuse_invalid(measured, content)
-    result = judge(*measured, threshold=threshold, confidence=confidence)
-    notes = _notes(old == new, documents, result)
+    together = old == new and all(d.get("interleaved") for d in documents)
+    session = 0.0 if together else session_noise
+    result = judge(*measured, threshold=threshold, confidence=confidence, session=session)
+    notes = _notes(result, together=together)
     sides = [_side(m, result.basis) for m in measured]
     content |= {**result.to_json(), "notes": notes, "sides": sides}
     if not as_json:
@@ -175,17 +182,18 @@ def _row(path: Path, document: Mapping[str, Any], name: str | None) -> dict[str,
     return {**rows[name], "interleaved": document.get("interleaved")}
 
 
-def _notes(one_file: bool, documents: Sequence[Mapping[str, Any]], result: Comparison) -> list[str]:
+def _notes(result: Comparison, *, together: bool) -> list[str]:
     """What the interval does not know."""
     notes = []
     if result.within_only:
         notes.append("One process each: how much processes differ is not in the interval.")
     elif min(result.processes) < 2:
         notes.append("One process on one side: it is taken to vary as those of the other.")
-    if not (one_file and all(d.get("interleaved") for d in documents)):
+    if not together:
         notes.append(
-            "Not measured in alternation: what changed between the two (temperature, other load)"
-            " is not in the interval. `edgeopt benchmark OLD NEW --interleave` takes it out."
+            "Not measured in alternation: the interval allows"
+            f" {100 * result.session:g}% for what changed between the two (temperature, other"
+            " load). `edgeopt benchmark OLD NEW --interleave` needs no allowance."
         )
     return notes
 

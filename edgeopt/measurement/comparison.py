@@ -16,12 +16,15 @@ if TYPE_CHECKING:
     from edgeopt.measurement.judged import JudgedProcess
     from edgeopt.measurement.measurement import Measurement
 
-__all__ = ["CONFIDENCE", "THRESHOLD", "Comparison", "compare", "judge"]
+__all__ = ["CONFIDENCE", "SESSION", "THRESHOLD", "Comparison", "compare", "judge"]
 
 # Chosen together with the default effort (five processes, an interval of the median 1% wide), so
 # that equal builds differ by verdict at most once in 100 and a 3% slowdown is found 9 times in 10:
 # see docs/MEASURING.md. A threshold of 3% would miss half of the slowdowns of 3%.
 THRESHOLD, CONFIDENCE = 0.02, 0.99
+# Two sessions differ in more than their processes do: temperature, what else is running, what was
+# started before. This much is allowed for, unless the processes of both sides alternated.
+SESSION = 0.01
 _LEAST_PROCESSES = 2
 _LEAST_RUNS = 6  # of a summary, for a normal interval of its mean
 
@@ -46,6 +49,7 @@ class Comparison:
     confidence: float
     processes: tuple[int, int]
     method: str
+    session: float = 0.0
     reasons: tuple[str, ...] = ()
 
     @property
@@ -72,6 +76,7 @@ class Comparison:
             "threshold": self.threshold,
             "processes": list(self.processes),
             "method": self.method,
+            "session": self.session,
             "reasons": list(self.reasons),
         }
 
@@ -82,12 +87,14 @@ def compare(
     *,
     threshold: float = THRESHOLD,
     confidence: float = CONFIDENCE,
+    session: float = 0.0,
 ) -> Comparison:
     """Judge `new` against `old`.
 
     "slower" (or "faster") needs both a ratio beyond `threshold` and an interval that leaves out 1;
     "same" needs the whole interval inside the threshold. All else is "inconclusive": measure more.
-    An invalid measurement is never judged.
+    An invalid measurement is never judged. `session` is a fraction by which the interval is wider
+    on either side, for what differs between two sessions though nothing was changed.
 
     The ratio is Hodges and Lehmann's shift of the processes' log medians with the interval of the
     Wilcoxon, Mann and Whitney test, which no disturbed process and no skew makes lie. Below five
@@ -102,6 +109,7 @@ def compare(
     by_median = all(p.median_ns is not None for m in (old, new) for p in m.pooled)
     before, after = (_Side.of(m.pooled, by_median=by_median) for m in (old, new))
     method, difference, intervals = _difference(before, after, (confidence, 0.95))
+    intervals = [i and (i[0] / (1 + session), i[1] * (1 + session)) for i in intervals]
     ratio, interval = math.exp(difference), intervals[0]
     if interval is None:
         reasons.append(f"too few runs for an interval (at least {_LEAST_RUNS} each)")
@@ -120,6 +128,7 @@ def compare(
         confidence=confidence,
         processes=(len(before.logs), len(after.logs)),
         method=method,
+        session=session,
         reasons=tuple(reasons),
     )
 

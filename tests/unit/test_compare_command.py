@@ -141,11 +141,25 @@ def test_an_invalid_measurement_is_refused_with_its_reasons(write: Any) -> None:
     assert compared(old, reported).exit_code == 0
 
 
-def test_measurements_taken_one_after_the_other_say_what_the_interval_leaves_out(
-    write: Any,
-) -> None:
+def test_two_sessions_get_an_allowance_and_say_so(write: Any) -> None:
     paths = [write(f"r{n}", report(several(1e6, n))) for n in (1, 2)]
-    assert "--interleave" in json.loads(compared(*paths, "--json").stdout)["notes"][0]
+    apart, strict = (
+        json.loads(compared(*paths, "--json", "--session-noise", noise).stdout)
+        for noise in ("1%", "0")
+    )
+    assert "--interleave" in apart["notes"][0] and "allows 1%" in apart["notes"][0]
+    assert apart["interval"][0] == pytest.approx(strict["interval"][0] / 1.01)
+    assert apart["interval"][1] == pytest.approx(strict["interval"][1] * 1.01)
+    assert (apart["session"], strict["session"]) == (0.01, 0.0)
+
+
+def test_measured_in_alternation_they_need_no_allowance(write: Any) -> None:
+    rows = [{"name": n, **report(several(1e6, s))} for n, s in (("a", 1), ("b", 2))]
+    for interleaved, session in ((True, 0.0), (False, 0.01)):
+        whole = {"schema": "edgeopt.benchmark/1", "variants": rows, "interleaved": interleaved}
+        path = write("both", whole)
+        done = compared(path, path, "--variant", "a", "--variant", "b", "--json")
+        assert json.loads(done.stdout)["session"] == session
 
 
 @pytest.mark.parametrize(

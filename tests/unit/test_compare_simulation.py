@@ -31,18 +31,22 @@ def share(row: dict[str, Any], *verdicts: str) -> float:
 
 def test_on_recorded_noise_equal_builds_are_equal_and_a_slower_one_is_found(tmp_path: Path) -> None:
     """The recording is of a shared machine: a tenth of its processes ran 15 to 25% slow."""
-    rows = simulated(tmp_path, "--repeats", "60", "--slowdown", "0.05")
-    assert [row["title"].split()[-1] for row in rows] == ["A/A", "A/B"] * 2
-    for same, slower in zip(rows[::2], rows[1::2], strict=True):
-        assert share(same, "slower", "faster") == 0, same
-        assert share(slower, "slower") >= 0.7, slower
-        assert share(slower, "faster") == 0, slower
+    rows = simulated(tmp_path, "--repeats", "30", "--slowdown", "0.05")
+    kinds = [(row["model"], *row["title"].split()[:2]) for row in rows]
+    assert len(kinds) == 8
+    for row, (_, kind, how) in zip(rows, kinds, strict=True):
+        if kind == "A/A":
+            assert share(row, "slower", "faster") == 0, row
+        else:
+            assert share(row, "slower") >= (0.7 if how == "alternating" else 0.4), row
+            assert share(row, "faster") == 0, row
 
 
 @pytest.mark.slow
 def test_wolf_is_cried_at_most_once_in_a_hundred(tmp_path: Path) -> None:
-    rows = simulated(tmp_path, "--repeats", "1000")
-    for row in rows[::2]:
-        assert share(row, "slower", "faster") <= 0.01, row
-    for row in rows[1::2]:
-        assert share(row, "slower") >= 0.7, row
+    """Also where one was measured after the other."""
+    for row in simulated(tmp_path, "--repeats", "1000"):
+        if "A/A" in row["title"]:
+            assert share(row, "slower", "faster") <= 0.01, row
+        elif "alternating" in row["title"]:
+            assert share(row, "slower") >= 0.7, row
