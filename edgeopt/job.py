@@ -62,6 +62,10 @@ class Job:
     device_python: str | None = None
     runtime: str | None = None
     conditions: str = "judge"
+    prepare: bool = False
+    cores: str | None = None
+    retries: int = 0
+    cool_down_s: float = 60.0
     native_library: Path | None = None
     offline: bool = False
     keep: bool = True
@@ -93,6 +97,8 @@ class Job:
             )
         if self.conditions not in ("judge", "report"):
             raise InputError(f"--conditions is judge or report, not {self.conditions!r}.")
+        if self.retries < 0 or not self.cool_down_s >= 0:
+            raise InputError("--retries and --cool-down count from 0.")
         if not self.wait_s >= 0:
             raise InputError(f"--wait cannot be negative ({self.wait_s:g}).")
         if not self.timeout_s > 0:

@@ -156,6 +156,39 @@ conditions = option(
     show_default=True,
     help="What makes a measurement invalid (throttled, shared cores, ...): fail, or only say so.",
 )
+preparing = stack(
+    option(
+        "--prepare",
+        env="PREPARE",
+        is_flag=True,
+        help="Pin to the fastest cores and set the governor to performance; all is put back.",
+    ),
+    option(
+        "--cores",
+        env="CORES",
+        metavar="LIST",
+        help="Pin to these cores, such as 2-3,6; without --prepare nothing else is done.",
+    ),
+    option(
+        "--retries",
+        env="RETRIES",
+        metavar="N",
+        type=click.IntRange(0),
+        default=0,
+        show_default=True,
+        help="Repeat an invalid measurement up to N times, after a cool-down.",
+    ),
+    option(
+        "--cool-down",
+        "cool_down_s",
+        env="COOL_DOWN",
+        metavar="SECONDS",
+        type=click.FloatRange(0),
+        default=60.0,
+        show_default=True,
+        help="Wait at most so long for a board to be as cool as it was.",
+    ),
+)
 threads = option(
     "--threads",
     env="THREADS",
@@ -198,6 +231,7 @@ measuring = stack(
     timeout,
     wait,
     conditions,
+    preparing,
     option(
         "--tolerance",
         type=click.FloatRange(min=0),

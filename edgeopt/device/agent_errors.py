@@ -56,6 +56,8 @@ def explained(
             f"{name} cannot load the Edge TPU library: {text}.",
             "Install libedgetpu1-std there (coral.ai/software, or github.com/feranick/libedgetpu).",
         )
+    if code == "cores":
+        return DeviceError(f"{name} {text}.", "Name others with --cores, or leave it out.")
     if code == "busy":
         return DeviceError(f"{name} is busy: {text}.", "Wait for it, or end it there.")
     if code == "model_hash":

@@ -179,6 +179,7 @@ def _message(
         "model_sha256": request.sha256,
         "accelerator": request.accelerator,
         "threads": request.threads,
+        "cores": list(request.cores),
         "warmup": request.warmup,
         "runs": request.runs,
         "time_s": request.time_s,

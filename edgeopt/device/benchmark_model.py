@@ -16,6 +16,7 @@ from edgeopt.device.benchmark_fetch import PINNED_VERSION, fetch_benchmark_binar
 from edgeopt.device.benchmark_output import BenchmarkOutput, parse_output
 from edgeopt.device.gpu_proof import GpuProof, prove_gpu
 from edgeopt.device.packing import Transfer
+from edgeopt.device.prepare_cores import pinned
 from edgeopt.device.printable import clean_text
 from edgeopt.device.run import RunRequest, RunResult
 from edgeopt.device.shell_conditions import read_conditions
@@ -92,7 +93,8 @@ def run(device: Device, request: RunRequest, progress: Progress) -> RunResult:
         _check_model(device, request, sha256)
         many = "runs" if request.time_s else f"{request.runs} runs"
         progress.stage(f"Timing {many} with benchmark_model")
-        done = _execute(device, request, [binary.path, f"--graph={model.path}", *words])
+        argv = pinned([binary.path, f"--graph={model.path}", *words], request.cores)
+        done = _execute(device, request, argv)
         after, _ = read_conditions(device.transport, model.path)
     most = _PROFILE_CHARS if request.options.get("op_profiling") == "true" else _LOG_CHARS
     log = clean_text((done.stdout + done.stderr).decode(errors="replace"), most)

@@ -72,7 +72,12 @@ class Device:
 def connect(spec: DeviceSpec, *, timeout_s: float = 15) -> Device:
     """Open `spec`. Raises DeviceError (unreachable, host key, permission) within `timeout_s`."""
     transport: Transport = registry.load("transports", spec.kind)(spec, timeout_s)
-    workspace = Workspace(transport, root=work_folder(spec), limit_bytes=spec.cache_limit_bytes)
+    workspace = Workspace(
+        transport,
+        root=work_folder(spec),
+        limit_bytes=spec.cache_limit_bytes,
+        prepare_command=spec.prepare_command,
+    )
     return Device(spec=spec, transport=transport, workspace=workspace)
 
 

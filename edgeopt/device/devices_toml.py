@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -36,6 +37,7 @@ _KEYS = (
     "labgrid",
     "labgrid_coordinator",
     "lease_dir",
+    "prepare_command",
 )
 _TEXTS = (
     "python",
@@ -140,6 +142,8 @@ class _Reader:
             raise self._wrong("labgrid_coordinator", name, "HOST or HOST:PORT")
         if not table.get("lease_dir", "/x").startswith("/"):
             raise self._wrong("lease_dir", name, "an absolute path on the device")
+        if "prepare_command" in table:
+            yield "prepare_command", self._words("prepare_command", table, name)
         for key, field in (("key", "key_file"), ("benchmark_binary", "benchmark_binary")):
             if key in table:
                 yield field, self._file(self._text(table[key], key, name))
@@ -153,6 +157,16 @@ class _Reader:
             if isinstance(size, bool) or not isinstance(size, int) or not 1 <= size <= 1 << 20:
                 raise self._wrong("cache_mb", name, "a whole number of megabytes from 1")
             yield "cache_limit_bytes", size * 1_000_000
+
+    def _words(self, key: str, table: dict[str, Any], name: str) -> tuple[str, ...]:
+        text = self._text(table[key], key, name)
+        try:
+            words = tuple(shlex.split(text))
+        except ValueError as error:
+            raise self._wrong(key, name, f"a command ({error})") from error
+        if not words or words[0].startswith("-"):
+            raise self._wrong(key, name, 'a command, such as "sudo -n"')
+        return words
 
     def _file(self, text: str) -> Path:
         """Relative paths count from the file that names them, not from the working folder."""

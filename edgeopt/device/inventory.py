@@ -52,6 +52,7 @@ class DeviceSpec:
     labgrid_coordinator: str | None = None  # HOST[:PORT]; None: labgrid's own default
     lease_dir: str | None = None  # on the device, for several logins; None: the work folder
     edgetpu_device: str | None = None  # "", "usb", "pci", ":N", "usb:N", "pci:N"
+    prepare_command: tuple[str, ...] = ()  # before what writes to /sys there, e.g. sudo -n
     edgetpu_performance: str | None = None  # "Low", "Medium", "High", "Max"
 
     def __post_init__(self) -> None:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import tempfile
 import time
-from dataclasses import dataclass
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeopt.device.agent_answer import SCHEMA, Answer, Asked, Listener, checked
 from edgeopt.device.agent_errors import crash, explained
@@ -18,12 +19,18 @@ from edgeopt.device.device import Device
 from edgeopt.device.native_build import Runner, build
 from edgeopt.device.native_library import Library, find_library
 from edgeopt.device.packing import Transfer
+from edgeopt.device.prepare_cores import pinned
 from edgeopt.device.printable import clean_text, tail
 from edgeopt.device.run import RunRequest, RunResult
 from edgeopt.device.sample_files import read_outputs, write_inputs
 from edgeopt.device.transport import SILENCE_S, Completed, attending
 from edgeopt.errors import DeviceError, EdgeoptError, InputError, ModelError
 from edgeopt.progress import Progress
+
+if TYPE_CHECKING:
+    from edgeopt.device.run import Array
+
+    Outputs = tuple[tuple[Array, ...], ...]
 
 __all__ = ["run"]
 
@@ -60,22 +67,38 @@ def run(device: Device, request: RunRequest, progress: Progress) -> RunResult:
     with device.workspace.discarding(), tempfile.TemporaryDirectory() as folder:
         library = find_library(device, request.options, progress, keep=request.keep)
         placed = _place(device, request, program, progress, Path(folder))
-        with device.workspace.run_dir() as run_dir:
-            remote = f"{run_dir}/outputs" if request.inputs and request.want_outputs else None
+        own = {
+            "library": library.came_from,
+            "built_by": program.built_by,
+            "runner_sha256": program.sha256,
+            "kernels": _kernels(request),
+        }
+        wanted = request.inputs and request.want_outputs
+        with device.workspace.run_dir() if wanted else nullcontext("") as run_dir:
+            remote = f"{run_dir}/outputs" if wanted else None
             message = _message(device, request, placed, library, remote)
+            began = time.monotonic()
             answer, log = _execute(device, request, placed.runner, message, remote, progress)
-            local = Path(folder) / "outputs"
+            result = _result(device, answer, placed.transfer, log, own)
+            result = replace(result, seconds=time.monotonic() - began)
             if remote and answer.outputs:
-                device.transport.pull(remote, local, timeout_s=_PULL_S)
-        name = device.transport.name
-        outputs = read_outputs(local, answer.outputs, name) if answer.outputs else None
-    own = {
-        "library": library.came_from,
-        "built_by": program.built_by,
-        "runner_sha256": program.sha256,
-        "kernels": _kernels(request),
-    }
-    return _result(device, answer, outputs, placed.transfer, log, own)
+                outputs = _collected(device, remote, Path(folder) / "outputs", answer, result)
+                result = replace(result, outputs=outputs)
+    return result
+
+
+def _collected(
+    device: Device, remote: str, local: Path, answer: Answer, result: RunResult
+) -> Outputs:
+    """The outputs, fetched and checked. What was timed is in the error when they do not arrive."""
+    assert answer.outputs is not None
+    try:
+        device.transport.pull(remote, local, timeout_s=_PULL_S)
+        return read_outputs(local, answer.outputs, device.transport.name)
+    except DeviceError as error:
+        reason = f"its outputs were not collected: {error.message}"
+        error.reached = replace(result, invalid_reasons=(reason,))
+        raise
 
 
 def _validate(request: RunRequest) -> None:
@@ -252,7 +275,10 @@ def _start(
     name = device.transport.name
     try:
         done = (attending(device.transport) or device.transport.run)(
-            [runner], timeout_s=request.timeout_s, stdin=message.encode(), on_stdout=listener.feed
+            pinned([runner], request.cores),
+            timeout_s=request.timeout_s,
+            stdin=message.encode(),
+            on_stdout=listener.feed,
         )
     except DeviceError as error:
         if "timeout_s" not in error.details:
@@ -313,7 +339,6 @@ def _last_words(said: str) -> str:
 def _result(
     device: Device,
     answer: Answer,
-    outputs: Any,
     transfer: Transfer | None,
     log: str,
     own: dict[str, str],
@@ -329,7 +354,7 @@ def _result(
         init_ns=answer.init_ns,
         peak_rss_bytes=answer.peak_rss_bytes,
         base_rss_bytes=answer.base_rss_bytes,
-        outputs=outputs,
+        outputs=None,
         facts={**answer.facts, **device.facts(), "native": own},
         conditions=answer.conditions,
         sent_bytes=transfer.bytes if transfer else 0,

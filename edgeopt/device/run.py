@@ -40,6 +40,7 @@ class RunRequest:
     max_runs: int = 10_000_000
     warmup: int | None = 5
     threads: int = 1
+    cores: tuple[int, ...] = ()  # to run on these alone
     inputs: tuple[tuple[Array, ...], ...] = ()
     want_outputs: bool = True
     keep: bool = True

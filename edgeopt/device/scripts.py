@@ -56,7 +56,9 @@ if [ -n "$want" ] && [ -f "$name" ] && [ ! -L "$name" ]; then
   if [ "$s" = "$want" ]; then touch "$name"; echo have; need=0; else rm -f "$name"; fi
 fi
 [ -z "$name" ] || [ ! -d "$name" ] || need=0
-for e in tmp-* run-*; do [ -e "$e" ] && echo "left $e"; done
+for e in tmp-* run-* prepared-*; do [ -e "$e" ] && echo "left $e"; done
+for e in prepared-*; do while read -r k v; do
+  [ "$k" = lease ] && [ ! -e "$v" ] && echo "unheld $e"; done 2>/dev/null <"./$e"; done
 evict $((limit - need))
 used_kb; echo "used $((k + need))"
 set -- $(df -Pk . 2>/dev/null | tail -n 1); case $4 in *[!0-9]*|'') ;; *) echo "free $4";; esac
@@ -136,13 +138,17 @@ exit 0"""
 # $1 root, $2 limit in kB.
 TRIM = _PRELUDE + r"""cd "$1" || exit 0; evict "$2" """
 
-# $1 root. Prints `ls -ln` of the files that go. Only names that edgeopt gives are touched, so a
+# $1 root, $2 the script that puts a prepared device back, then the words that it needs to write.
+# Prints `ls -ln` of the files that go; exit 19: the device stays prepared. Only names that edgeopt
+# gives are touched, so a
 # work folder that is also someone's home loses nothing else.
 CLEAN = (
     _PRELUDE
-    + r"""r=$1; case $r in '~'/*) r=${HOME:?no home}/${r#'~/'};; esac
+    + r"""r=$1; back=$2; shift 2; case $r in '~'/*) r=${HOME:?no home}/${r#'~/'};; esac
 case $r in /*) ;; *) r=${HOME:-$PWD}/$r;; esac
 cd "$r" 2>/dev/null || exit 0
+stuck=; for e in prepared-*; do
+  [ ! -f "$e" ] || sh -c "$back" edgeopt "$PWD" "$e" "$@" </dev/null >/dev/null || stuck=1; done
 for e in * .*; do
   case $e in $h*|tmp-*|run-*|lease-*|edgeopt.lock) ;; *) continue;; esac
   case $e in run-*-uses|lease-*) ;; *) find "./$e" -type f -exec ls -ln {} +;; esac
@@ -150,6 +156,7 @@ for e in * .*; do
 done
 cd / && rmdir "$r" 2>/dev/null
 [ "$r" = "${HOME:-}/.cache/edgeopt" ] && rmdir "${r%/*}" 2>/dev/null
+[ -z "$stuck" ] || exit 19
 exit 0
 """
 )

@@ -15,6 +15,7 @@ from edgeopt.device.transport import Transport
 __all__ = ["parse_conditions", "read_conditions"]
 
 _TIMEOUT_S = 30.0
+_ASLEEP_MILLIC = -40_000  # a PCIe Edge TPU that sleeps answers with less
 _SCRIPT = r"""get() { [ -r "$1" ] && read -r v <"$1" 2>/dev/null && echo "$2=$v"; }
 for c in /sys/devices/system/cpu/cpu[0-9]*; do
   n=${c##*/cpu}; f=$c/cpufreq
@@ -32,6 +33,12 @@ if command -v dumpsys >/dev/null 2>&1; then
     level:*|temperature:*|'AC powered:'*|'USB powered:'*) echo "battery ${l%%:*}=${l#*: }";;
   esac; done
 fi
+get /sys/devices/platform/soc/soc:firmware/get_throttled throttled
+for a in /sys/class/apex/apex_*; do get $a/temp "apex ${a##*_}"
+  get $a/trip_point0_temp "trip ${a##*_}"; done
+for p in /sys/class/power_supply/*; do for k in type online status capacity; do
+  get "$p/$k" "power ${p##*/} $k"; done; done
+[ -n "$1" ] || exit 0
 if command -v sha256sum >/dev/null 2>&1; then s=$(sha256sum <"$1")
 elif command -v toybox >/dev/null 2>&1; then s=$(toybox sha256sum <"$1")
 elif command -v shasum >/dev/null 2>&1; then s=$(shasum -a 256 <"$1"); fi
@@ -41,8 +48,9 @@ exit 0
 _PER_CPU = ("governor", "frequency_khz", "max_frequency_khz", "limit_frequency_khz")
 
 
-def read_conditions(transport: Transport, model: str) -> tuple[dict[str, Any], str]:
-    """The state now, and the sha256 of `model` as the device reads it ("" when it cannot)."""
+def read_conditions(transport: Transport, model: str = "") -> tuple[dict[str, Any], str]:
+    """The state now, and the sha256 of `model` as the device reads it ("" when it cannot, or when
+    none is named)."""
     answer = transport.run(["sh", "-c", _SCRIPT, "edgeopt", model], timeout_s=_TIMEOUT_S)
     return parse_conditions(answer.stdout.decode(errors="replace"))
 
@@ -62,6 +70,14 @@ def parse_conditions(text: str) -> tuple[dict[str, Any], str]:
     found |= _heat(said)
     found["thermal_status"] = _number(said.get("thermal_status", {}).get("", ""))
     found["battery"] = _battery(said.get("battery", {}))
+    found["throttled_bits"] = _hex(said.get("throttled", {}).get("", ""))
+    for name, key, pick in (
+        ("apex", "apex_temperature_millic", max),
+        ("trip", "apex_trip_millic", min),
+    ):
+        millic = [v for text in said.get(name, {}).values() if (v := _number(text)) is not None]
+        found[key] = pick((v for v in millic if v > _ASLEEP_MILLIC), default=None)
+    found["power_supply"] = _supplies(said.get("power", {}))
     return found, said.get("sha256", {}).get("", "")
 
 
@@ -89,6 +105,20 @@ def _battery(said: Mapping[str, str]) -> dict[str, Any] | None:
         "temperature_c": None if tenths is None else tenths / 10,
         "powered": "true" in (said.get("AC powered"), said.get("USB powered")),
     }
+
+
+def _supplies(said: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    found: dict[str, dict[str, str]] = {}
+    for names, value in said.items():
+        supply, _, key = names.rpartition(" ")
+        found.setdefault(supply, {})[key] = value
+    return found
+
+
+def _hex(text: str) -> int | None:
+    """Raspberry Pi's kernel prints its throttle bits in hexadecimal, without 0x."""
+    good = 0 < len(text) < 16 and set(text) <= set("0123456789abcdef")
+    return int(text, 16) if good else None
 
 
 def _number(text: str) -> int | None:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeopt.artifact import hash_path, tree_files
-from edgeopt.device import scripts
+from edgeopt.device import prepare_scripts, scripts
 from edgeopt.device.leftovers import host_tag, is_dead, session_word
 from edgeopt.device.packing import UNPACKERS, Transfer
 from edgeopt.device.printable import tail
@@ -36,6 +36,10 @@ _REASONS = {
         "A model there could be replaced: chmod 700 it, or give another with workdir.",
     ),
     14: ("cannot write to its work folder {root}", "Give a writable one with workdir."),
+    19: (
+        "stays prepared (--prepare): its frequency governor could not be put back",
+        "Put it back as root there: /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor.",
+    ),
     16: ("cannot finish a file in {root}", "Check its file system."),
     21: ("has no sha256sum, so nothing sent to it can be checked", "Install coreutils there."),
     22: ("cannot hash a file in {root}", "Check its storage."),
@@ -54,10 +58,18 @@ class Placed:
 class Workspace:
     """`root` may begin with ~ (the device's home). Nothing is touched before the first `put`."""
 
-    def __init__(self, transport: Transport, *, root: str, limit_bytes: int) -> None:
+    def __init__(
+        self,
+        transport: Transport,
+        *,
+        root: str,
+        limit_bytes: int,
+        prepare_command: tuple[str, ...] = (),
+    ) -> None:
         self.transport = transport
         self.sender = Sender(transport)
         self.limit_bytes = limit_bytes
+        self.prepare_command = prepare_command
         self._wanted_root = root
         self._root: str | None = None
         self._tag = f"{host_tag()}-{secrets.token_hex(4)}"
@@ -173,7 +185,8 @@ class Workspace:
 
     def clean(self) -> int:
         """Remove everything edgeopt put on the device. Returns the bytes freed."""
-        answer = self._script(scripts.CLEAN, self._root or self._wanted_root)
+        root, back = self._root or self._wanted_root, prepare_scripts.RESTORE
+        answer = self._script(scripts.CLEAN, root, back, *self.prepare_command)
         self._check(answer)
         self._root = None
         self._used.clear()
@@ -257,6 +270,7 @@ class Workspace:
         self._over = numbers.get("used", 0) > limit_kb
         self._end([(w[1], w[2]) for w in words if len(w) == 3 and w[0] == "runs"])
         self._sweep([w[1] for w in words if len(w) == 2 and w[0] == "left"])
+        self._put_back([w[1] for w in words if len(w) == 2 and w[0] == "unheld"])
         have = ["have"] in words
         if not have and "free" in numbers and size > numbers["free"] * 1024:
             raise DeviceError(
@@ -279,8 +293,16 @@ class Workspace:
         """Remove leftovers of sessions of this machine that were killed."""
         mine = self._tag.rpartition("-")[2]
         dead = [n for n in left if mine not in n and is_dead(n.partition("-")[2])]
+        self._put_back([n for n in dead if n.startswith(prepare_scripts.PREFIX)])
+        dead = [n for n in dead if not n.startswith(prepare_scripts.PREFIX)]
         if dead:
             self._step(scripts.REMOVE, *dead)
+
+    def _put_back(self, records: list[str]) -> None:
+        """What sessions that ended otherwise had prepared; what cannot be is kept for `clean`."""
+        for name in records:
+            if name.startswith(prepare_scripts.PREFIX) and "/" not in name:
+                self._step(prepare_scripts.RESTORE, name, *self.prepare_command, may=(18,))
 
     @contextmanager
     def _temporary(self) -> Iterator[str]:

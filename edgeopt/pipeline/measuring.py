@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from edgeopt.measurement import measure
+from edgeopt.measurement import Measurement, measure
 from edgeopt.pipeline.session import Session
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ class Measuring:
     def __init__(self, session: Session, facts: ModelFacts, name: str) -> None:
         self.session, self.facts, self.name = session, facts, name
         self.ran: list[Ran] = []
+        self.tries: list[dict[str, Any]] = []  # that were invalid, and then repeated
+        self._aside: list[Ran] = []  # the processes of the last of them
 
     @property
     def variant(self) -> Variant:
@@ -44,11 +47,44 @@ class Measuring:
 
     def record(self, device: Device, effort: Effort) -> None:
         """Put what there is into the report; nothing where no process gave any time."""
+        if not self.ran and self._aside:  # the next try came to nothing: the last one is kept
+            self.ran = self._aside
+            self.tries.pop()
         if not self.ran:
             return
         for ran in self.ran:
             for note in _notes(ran.result):
                 self.session.note(note)
+        measured = self._measured(device, effort)
+        self.session.add(device=self._device(device), effort=effort.to_json(), measurement=measured)
+        if self.tries:
+            self.session.add(tries=(*self.tries, _try(measured)))
+            self.session.note(f"Try {len(self.tries) + 1}: those before were invalid.")
+
+    def valid(self, device: Device, effort: Effort) -> bool:
+        """May what has come in be believed? Nothing is not invalid: an error says why it lacks."""
+        return not self.ran or self._measured(device, effort).valid
+
+    def first_reading(self) -> Mapping[str, Any]:
+        """What the board said before the very first process; empty when it said nothing."""
+        if self.tries:
+            return self.tries[0]["before"]  # type: ignore[no-any-return]
+        before = self.ran[0].result.conditions.get("before") if self.ran else None
+        return before if isinstance(before, Mapping) else {}
+
+    def put_aside(self, device: Device, effort: Effort) -> None:
+        """Keep what came in as a try that does not count, and start anew."""
+        if self.ran:
+            before = dict(self.first_reading())
+            self.tries.append({**_try(self._measured(device, effort)), "before": before})
+            self._aside, self.ran = self.ran, []
+
+    def waited(self, cool_down: Mapping[str, Any]) -> None:
+        """What was waited for after the last try."""
+        if self.tries:
+            self.tries[-1]["cool_down"] = dict(cool_down)
+
+    def _measured(self, device: Device, effort: Effort) -> Measurement:
         lost = device.lease_reasons()
         started = self.ran[0].began_s
         processes = [
@@ -59,15 +95,11 @@ class Measuring:
             )
             for ran in self.ran
         ]
-        self.session.add(
-            device=self._device(device),
-            effort=effort.to_json(),
-            measurement=measure(
-                processes=processes,
-                asked=min(effort.started, len(processes)),
-                precision=None if effort.runs else effort.precision,
-                judged=self.session.job.conditions == "judge",
-            ),
+        return measure(
+            processes=processes,
+            asked=min(effort.started, len(processes)),
+            precision=None if effort.runs else effort.precision,
+            judged=self.session.job.conditions == "judge",
         )
 
     def _device(self, device: Device) -> dict[str, object]:
@@ -87,6 +119,16 @@ class Measuring:
             "lease": device.lease,
             "transfer": result.transfer.to_json() if result.transfer else None,
         }
+
+
+def _try(measured: Measurement) -> dict[str, Any]:
+    return {
+        "valid": measured.valid,
+        "invalid_reasons": list(measured.invalid_reasons),
+        "median_ns": measured.stats.median_ns,
+        "runs": measured.runs,
+        "processes": len(measured.processes),
+    }
 
 
 def inputs_sha256(request: RunRequest) -> str:

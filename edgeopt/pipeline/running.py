@@ -13,6 +13,7 @@ from edgeopt.facts import ModelFacts
 from edgeopt.feed import feed, real_inputs, seeded_inputs
 from edgeopt.pipeline.destination import device_spec, runtime_name
 from edgeopt.pipeline.measuring import Measuring
+from edgeopt.pipeline.preparing import prepared, repeated
 from edgeopt.pipeline.session import Session
 
 if TYPE_CHECKING:
@@ -67,15 +68,21 @@ def run_together(
         device = _connected(first, list(names), stack)
         try:
             stack.enter_context(_timed(sessions))
-            found = run_series(
-                device,
-                [part.variant for part in parts],
-                effort,
-                first.progress,
-                lambda ran: parts[names.index(ran.variant)].take(ran),
-                judged=first.job.conditions == "judge",
-                order=order,
-            )
+            with prepared(parts, device):
+                found = repeated(
+                    parts,
+                    device,
+                    effort,
+                    lambda: run_series(
+                        device,
+                        [part.variant for part in parts],
+                        effort,
+                        first.progress,
+                        lambda ran: parts[names.index(ran.variant)].take(ran),
+                        judged=first.job.conditions == "judge",
+                        order=order,
+                    ),
+                )
         finally:
             for part in parts:
                 part.record(device, effort)

@@ -45,6 +45,8 @@ class Report:
     parity_note: str = ""
     effort: Mapping[str, Any] | None = None
     measurement: Measurement | None = None
+    preparation: Mapping[str, Any] | None = None
+    tries: tuple[Mapping[str, Any], ...] = ()
     profile: Mapping[str, Any] | None = None
     throughput: Mapping[str, Any] | None = None
     candidates: tuple[Mapping[str, Any], ...] | None = None
@@ -77,6 +79,8 @@ class Report:
             "parity_note": self.parity_note or None,
             "effort": _copy(self.effort),
             "measurement": self.measurement.to_json() if self.measurement else None,
+            "preparation": _copy(self.preparation),
+            "tries": [dict(t) for t in self.tries],
             "profile": _copy(self.profile),
             "throughput": _copy(self.throughput),
             "candidates": None if self.candidates is None else [dict(c) for c in self.candidates],

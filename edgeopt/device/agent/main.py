@@ -39,7 +39,18 @@ def take_lock(path: Any, request: dict[str, Any], lines: Lines) -> Any:
             time.sleep(0.2)
 
 
+def pin(cores: Any) -> None:
+    """Run on these cores alone, we and all threads to come."""
+    if not cores:
+        return
+    try:
+        os.sched_setaffinity(0, cores)
+    except (AttributeError, OSError, ValueError) as error:
+        raise AgentError("cores", "cannot run on cores {}: {}".format(cores, error)) from None
+
+
 def run(request: dict[str, Any], lines: Lines) -> None:
+    pin(request.get("cores"))
     _lock = take_lock(request.get("lock"), request, lines)  # held until we end
     with open(request["model"], "rb") as stream:
         model = stream.read()
