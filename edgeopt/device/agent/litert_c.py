@@ -16,7 +16,7 @@ from typing import Any
 
 from .lines import AgentError
 
-PROVEN = ("2.3.0",)  # of ai-edge-litert
+PROVEN = ("2.3.0", "2.2.0", "2.1.6")  # of ai-edge-litert; 2.1.2 has other calls, and crashes
 MACHINES = ("x86_64", "aarch64")  # 64-bit Linux: the same sizes and alignments in both
 CPU = 1  # of the hardware accelerators
 HOST_READ, HOST_WRITE = 0, 1  # lock modes of a tensor buffer
@@ -75,10 +75,10 @@ class Compiled:
     """A model compiled for the CPU with a profiler in it, and the buffers of one signature."""
 
     def __init__(
-        self, lib: Any, model: bytes, threads: int, kernels: str, shapes: dict[int, list[int]]
+        self, runtime: Any, model: bytes, threads: int, kernels: str, shapes: dict[int, list[int]]
     ) -> None:
         """`shapes` of all inputs and outputs, by index: the file may leave them open."""
-        self.lib, self.shapes = lib, shapes
+        self.lib, self.shapes = library(runtime), shapes
         self.model = ctypes.create_string_buffer(model, len(model))  # LiteRT keeps no copy
         self.env, self.handle = c_void_p(), c_void_p()
         self.call("CreateEnvironment", c_int(0), None, byref(self.env))
@@ -100,7 +100,7 @@ class Compiled:
             c_size_t(len(self.outs)),
             (c_void_p * len(self.outs))(*[b for _, b in self.outs]),
         )
-        self.invoke = lib.LiteRtRunCompiledModel
+        self.invoke = self.lib.LiteRtRunCompiledModel
 
     def call(self, name: str, *arguments: Any) -> None:
         status = getattr(self.lib, "LiteRt" + name)(*arguments)

@@ -29,7 +29,7 @@ def profile(request: dict[str, Any], model: bytes, lines: Lines) -> dict[str, An
     time_s (in all, once the runs are made), max_runs."""
     check_accelerator(request["accelerator"], CUSTOM_OP in model)
     runtime = load_runtime(request["runtimes"])
-    lib = library(runtime)
+    library(runtime)  # refused before the model is loaded
     lines.say("stage", stage="load", runtime=runtime[0])
     asked = request["profile"]
     samples = given_inputs(request["inputs"]) if request.get("inputs") else []
@@ -45,7 +45,7 @@ def profile(request: dict[str, Any], model: bytes, lines: Lines) -> dict[str, An
         int(d["index"]): [int(size) for size in d["shape"]]
         for d in details + interpreter.get_output_details()
     }
-    compiled = Compiled(lib, model, request["threads"], asked["kernels"], shapes)
+    compiled = Compiled(runtime, model, request["threads"], asked["kernels"], shapes)
     compiled.write({d["index"]: a.tobytes() for d, a in zip(details, sample)})
     before = readings()
     found = Turns(interpreter.invoke, compiled, lines)
@@ -96,6 +96,7 @@ class Turns:
         self.times: dict[str, list[int]] = {name: [] for name in self.ways}
         self.traces: dict[Any, dict[str, Any]] = {}
         self.numbers = 0
+        self.most = BLOCK_RUNS  # profiled runs of one block: the profiler's memory is bounded
 
     def take(self, runs: int, time_s: float, most: int) -> None:
         for run in (self.ways["plain"], self.ways["off"]):
@@ -124,20 +125,26 @@ class Turns:
         """A block of one way; its first run, which finds other data in the caches, is not kept."""
         run, times, clock = self.ways[name], [], time.perf_counter_ns
         if name == "on":
+            size = min(size, self.most)
             self.compiled.start()
         for _ in range(size + 1):
             began = clock()
             run()
             times.append(clock() - began)
+        if name == "on" and not self.keep(self.compiled.stop(), size + 1):
+            return
         self.times[name] += times[1:]
-        if name == "on":
-            self.keep(self.compiled.stop(), size + 1)
 
-    def keep(self, events: list[Any], count: int) -> None:
+    def keep(self, events: list[Any], count: int) -> bool:
+        """Takes the events of so many runs; False where the profiler had no room for them all, so
+        that the next block must be smaller."""
         starts = [i for i, event in enumerate(events) if event[0] == BEGIN]
         if len(starts) != count:
-            text = "{} runs gave {} beginnings".format(count, len(starts))
-            raise AgentError("profiler", text)
+            if self.most == 1:
+                text = "{} runs gave {} beginnings".format(count, len(starts))
+                raise AgentError("profiler", text)
+            self.most = max(1, (count - 1) // 2)
+            return False
         ends = starts[1:] + [len(events)]
         for first, last in list(zip(starts, ends))[1:]:
             run = [event for event in events[first:last] if event[1] < TELEMETRY]
@@ -148,6 +155,7 @@ class Turns:
                 trace = self.traces[key] = {"start_us": begin, "elapsed_us": []}
             trace["elapsed_us"].append([event[3] for event in run])
             self.numbers += len(run)
+        return True
 
     def answer(self) -> dict[str, Any]:
         traces = [
