@@ -240,7 +240,8 @@ def test_two_models_interleaved_on_this_machine(tmp_path: Path) -> None:
     assert document["schema"] == "edgeopt.benchmark/1"
     assert sorted(document["order"]) == ["new", "new", "old", "old"]
     old, new = document["variants"]
-    assert old["measurement"]["runs"] == new["measurement"]["runs"] == 40
+    for measured in (old["measurement"], new["measurement"]):  # unsteady runs count as warm-up
+        assert sum(p["runs"] + p["moved_runs"] for p in measured["processes"]) == 40
     assert old["parity"]["passed"] and new["parity"]["passed"]
     assert old["device"]["inputs_sha256"] == new["device"]["inputs_sha256"]
     assert document["comparisons"][0]["old"] == "old"
