@@ -37,7 +37,8 @@ def test_a_board_is_measured_and_its_results_are_not_those_of_another_device(
     there = tune(tmp_path, "--device", "board")
     assert there["device"]["kind"] == "ssh" and there["device"]["facts"]["arch"]
     for row in there["candidates"]:
-        assert row["device"]["kind"] == "ssh" and len(row["measurement"]["samples_ns"]) == 10
+        [process] = row["measurement"]["processes"]
+        assert row["device"]["kind"] == "ssh" and process["runs"] + process["moved_runs"] == 10
         assert row["device"]["model_sha256"] == row["sha256"] and row["parity"]["passed"]
     assert all(r["resumed"] for r in tune(tmp_path, "--device", "board")["candidates"])
     assert not any(r["resumed"] for r in tune(tmp_path)["candidates"])
