@@ -3,6 +3,7 @@
 
     benchmarks/quality.py [--model NAME]... [--photos FOLDER] [--crops N] [--calibration-crops N]
                           [--test-samples N] [--edgetpu] [--extra RANGES,EQUALIZATION,BIAS]...
+                          [--splitting X]...
                           [--json FILE]
 
 The models are the shared ones (in `shared` beside the clone, or EDGEOPT_SHARED). For each, from the
@@ -12,6 +13,7 @@ same calibration samples in the same run:
   plain             edgeopt --ranges minmax --equalization off --bias-correction off
   auto              edgeopt as it is by default
   extra             edgeopt with what --extra forces, as `mse,on,on`
+  split X           edgeopt with activations held twice, for up to X times the multiplications
 
 and on samples that none of them was calibrated with, in real units, each with its standard error:
 
@@ -20,7 +22,8 @@ and on samples that none of them was calibrated with, in real units, each with i
   if sure     the same among the samples for which the float model gives one class at least 0.5: a
               crop that shows nothing it knows is a draw between classes, which any noise decides
   SQNR        10 log10 of signal over noise of the logits (what goes into a last SOFTMAX), of each
-              sample the mean over its classes taken off, summed over all samples
+              sample the mean over its classes taken off, summed over all samples; of C logits
+              what lies below -ln(1024 C) then counts as that: no int8 softmax shows it
 
 EfficientNet and ResNet-8 have no labelled photographs here: they see square crops of photographs,
 calibration and evaluation from different ones (every second by name). Without --photos these are
@@ -131,12 +134,19 @@ def worth(found: Any, wanted: Any, samples: Samples) -> dict[str, Any]:
         row["top1"], row["top1_se"] = share(best == samples.labels)
         gained = (best == samples.labels).astype(float) - (real.argmax(1) == samples.labels)
         row["drop"], row["drop_se"] = share(-gained)
-    floats, logits = (each - each.mean(1, keepdims=True) for each in (floats, logits))
+    floats, logits = (_shown(each) for each in (floats, logits))
     parts = np.stack([(floats**2).sum(1), ((floats - logits) ** 2).sum(1)], 1)
     if parts[:, 1].any():
         decibels = jackknife(parts, samples.groups, lambda s: 10 * np.log10(s[0] / s[1]))
         row["sqnr_db"], row["sqnr_db_se"] = decibels
     return row
+
+
+def _shown(logits: np.ndarray) -> np.ndarray:
+    """Logits less what all classes have in common and what no int8 softmax shows."""
+    centred = logits - logits.mean(1, keepdims=True)
+    shown = np.maximum(centred, -np.log(1024 * logits.shape[1]))
+    return np.asarray(shown - shown.mean(1, keepdims=True))
 
 
 def photographic(name: str, floats: Path, args: argparse.Namespace) -> Samples:
@@ -185,6 +195,8 @@ def requests(args: argparse.Namespace) -> dict[str, QualityRequest]:
     for text in args.extra:
         ranges, equalization, bias = text.split(",")
         found[text] = QualityRequest(ranges=ranges, equalization=equalization, bias_correction=bias)
+    for factor in args.splitting:
+        found[f"split {factor}"] = QualityRequest(splitting=factor)
     return found
 
 
@@ -247,6 +259,13 @@ def show(result: dict[str, Any]) -> None:
             f"{_cell(row, 'sqnr_db', 1):>12} {spent}",
             flush=True,
         )
+        split = (row.get("quality") or {}).get("splitting") or {}
+        if split:
+            works = split["multiplications"]
+            print(
+                f"    {len(split['tensors'])} activations held twice: {works['before'] / 1e6:.1f} "
+                f"million multiplications became {works['after'] / 1e6:.1f}"
+            )
 
 
 def _cell(row: dict[str, Any], name: str, digits: int) -> str:
@@ -264,6 +283,7 @@ def main() -> None:
     parser.add_argument("--test-samples", type=int, default=10_000)
     parser.add_argument("--edgetpu", action="store_true", help="one scale a dense layer")
     parser.add_argument("--extra", action="append", default=[], metavar="RANGES,EQ,BIAS")
+    parser.add_argument("--splitting", action="append", default=[], metavar="X")
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
     results = []

@@ -13,7 +13,7 @@ __all__ = ["FALLBACKS", "RANGES", "SPLIT_FOR_ACCURACY", "SWITCH", "QualityReques
 RANGES = ("auto", "minmax", "percentile", "mse", "octav", "search")
 SWITCH = ("auto", "on", "off")
 FALLBACKS = ("none", "int16x8", "float32")
-SPLIT_FOR_ACCURACY = "2.5"  # times the multiplications: about what float32 costs a processor
+SPLIT_FOR_ACCURACY = "4"  # times the multiplications: all activations of a model held twice
 _SPLIT_MOST = 16.0
 
 

@@ -62,7 +62,7 @@ quality = stack(
         env="SPLITTING",
         metavar="X",
         help="Hold activations twice, for up to X times the multiplications; off: never. Left out: "
-        "2.5 with --goal accuracy.",
+        "4 with --goal accuracy.",
     ),
 )
 

@@ -6,6 +6,7 @@ operations) and `together`. Sums of squares go back; the parent makes decibels o
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,6 +16,7 @@ from edgeopt.dataset.fitting import plain_name
 from edgeopt.facts import Subgraph, Tensor
 from edgeopt.feed import feed, real_values
 from edgeopt.optimize.layer_errors_parts import compared, cone, counterparts, decision, part
+from edgeopt.optimize.logits import logit_floors
 
 if TYPE_CHECKING:
     import numpy as np
@@ -107,6 +109,9 @@ class _Worker:
         self.same = counterparts(self.made.graph, self.floats.graph)
         self.compared = compared(self.made.graph, self.same)
         self.ends = decision(self.floats.graph)
+        names = {t.index: t.name for t in self.floats.graph.tensors}
+        floors = logit_floors(Path(message["float"]).read_bytes())
+        self.floors = {end: floors.get(names[end], -math.inf) for end in self.ends}
         graph = self.floats.graph
         edges = {t.index for op in graph.operators for t in (*op.inputs, *op.outputs) if t}
         keep = {t.index for t in graph.tensors if t.index in edges and not t.constant}
@@ -133,7 +138,8 @@ class _Worker:
         for values, wanted in zip(found, self.wanted, strict=True):
             for index in indices:
                 real = self._real(values[index], index)
-                _add(total, real, wanted[self.same[index]], centred)
+                floor = self.floors[self.same[index]] if centred else None
+                _add(total, real, wanted[self.same[index]], floor)
         return total
 
     def _real(self, array: Any, index: int) -> NDArray[np.float64]:
@@ -179,17 +185,20 @@ class _Worker:
             }
             found = runs({**wanted, **seen}) if runs else seen
             for end in ends:
-                _add(total, found[end].astype(np.float64), wanted[end], centred=True)
+                _add(total, found[end].astype(np.float64), wanted[end], self.floors[end])
         return total
 
 
-def _add(total: list[float], found: Any, wanted: Any, centred: bool) -> None:
-    """Add the squares of `wanted` (less each row's mean, when `centred`) and of the difference."""
+def _add(total: list[float], found: Any, wanted: Any, floor: float | None) -> None:
+    """Add the squares of `wanted` and of the difference. With a `floor` (of an answer) what lies
+    below does not count, nor do the means of rows."""
     import numpy as np
 
     wanted = np.asarray(wanted, np.float64)
+    if floor is not None:
+        wanted, found = np.maximum(wanted, floor), np.maximum(found, floor)
     noise = found - wanted
-    if centred and wanted.ndim and wanted.shape[-1] > 1:
+    if floor is not None and wanted.ndim and wanted.shape[-1] > 1:
         wanted = wanted - wanted.mean(-1, keepdims=True)
         noise = noise - noise.mean(-1, keepdims=True)
     total[0] += float(np.sum(wanted**2))

@@ -2,11 +2,15 @@
 
 softmax(z) = softmax(z - c) for any number c of a sample. Where z = W x + b, taking the mean over
 the classes off the rows of W and off b takes the mean off every z, so that logits that rise and
-fall together no longer need a wide range.
+fall together no longer need a wide range. Their largest is then at least 0, so that all classes far
+below have no probability that an int8 softmax could show, whatever the sample: their logits may be
+clipped, and the steps of the others are finer still.
 """
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from edgeopt.facts import Operator, Subgraph, Tensor
@@ -15,11 +19,12 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-__all__ = ["centred_logits"]
+__all__ = ["centred_logits", "floored", "logit_floors"]
 
 _MADE_BY = ("FULLY_CONNECTED", "CONV_2D")
 _SAME_ROWS = ("RESHAPE", "SQUEEZE")
-_FAINT = 1e-3  # of the weights' size: less is not worth a change
+_FAINT = 1e-5  # of the weights' size: what float32 leaves of a mean that was taken off
+_SHOWN = 1024  # a quarter of the step of int8 probabilities, 1/256
 
 
 def centred_logits(data: bytes) -> tuple[bytes, int]:
@@ -51,6 +56,59 @@ def centred_logits(data: bytes) -> tuple[bytes, int]:
             replace_constant(model, layer.index, bias.index, raised - raised.mean())
         changed += 1
     return (pack(model), changed) if changed else (data, 0)
+
+
+def logit_floors(data: bytes) -> dict[str, float]:
+    """By tensor name, the value from which down logits of a float .tflite say nothing that int8
+    probabilities could show: of centred logits that nothing but a softmax over C classes reads.
+
+    The largest is at least their mean, 0, so a logit below -ln(1024 C) has a probability below
+    1 / (1024 C), and all such classes together less than a quarter of a step.
+    """
+    import numpy as np
+
+    from edgeopt.model.tflite import parse
+
+    contents = parse(data)
+    found: dict[str, float] = {}
+    if len(contents.subgraphs) != 1:
+        return found
+    graph = contents.subgraphs[0]
+    for op in graph.operators:
+        layer = _layer(graph, op) if op.op == "SOFTMAX" else None
+        beta = op.options.get("beta", 0.0) or 0.0
+        if layer is None or layer.inputs[1] is None or beta <= 0:
+            continue
+        values = [_values(t) for t in layer.inputs[1:3] if t is not None]
+        if any(np.abs(v.mean(axis=0)).max() > _FAINT * np.abs(v).max() for v in values):
+            continue
+        floor = -math.log(_SHOWN * len(values[0])) / beta
+        found |= {tensor.name: floor for tensor in _between(graph, layer, op)}
+    return found
+
+
+def floored(
+    ranges: Mapping[str, tuple[list[float], list[float]]], data: bytes
+) -> dict[str, tuple[list[float], list[float]]]:
+    """The ranges of the float .tflite without what its `logit_floors` cut off."""
+    made = dict(ranges)
+    for name, floor in logit_floors(data).items():
+        if name in made:
+            low, high = made[name]
+            made[name] = ([max(each, floor) for each in low], [max(each, 0.0) for each in high])
+    return made
+
+
+def _between(graph: Subgraph, layer: Operator, softmax: Operator) -> list[Tensor]:
+    """What `softmax` reads, and what `layer` made of it."""
+    makers = {t.index: op for op in graph.operators for t in op.outputs}
+    read = softmax.inputs[0]
+    found = []
+    while read is not None:
+        found.append(read)
+        op = makers[read.index]
+        read = None if op is layer else op.inputs[0]
+    return found
 
 
 def _layer(graph: Subgraph, softmax: Operator) -> Operator | None:

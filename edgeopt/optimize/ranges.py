@@ -8,6 +8,7 @@ measures it.
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 
     from edgeopt.optimize.statistics import Activation
 
-__all__ = ["ESTIMATORS", "estimate", "estimated"]
+__all__ = ["ESTIMATORS", "estimate", "estimated", "kept_exact"]
 
 _SHARE = 0.9999  # of the values, from either end
 _GRID = 80  # trial ends each side
@@ -37,6 +38,15 @@ def estimated(
         )
         found[name] = ([low], [high])
     return found
+
+
+def kept_exact(float_path: Path) -> frozenset[str]:
+    """The names of the model's inputs, its outputs, and what a softmax reads."""
+    from edgeopt.model.tflite import parse
+
+    graph = parse(float_path.read_bytes()).subgraphs[0]
+    read = [op.inputs[0] for op in graph.operators if op.op in ("SOFTMAX", "LOG_SOFTMAX")]
+    return frozenset(t.name for t in (*graph.inputs, *graph.outputs, *read) if t is not None)
 
 
 def estimate(method: str, values: NDArray[Any], low: float, high: float, *, bits: int = 8) -> Range:

@@ -25,7 +25,16 @@ if TYPE_CHECKING:
 
     from edgeopt.dataset import Dataset
 
-__all__ = ["compared", "judged", "refine", "rivals_wanted", "worth"]
+__all__ = [
+    "compared",
+    "fitted_count",
+    "judged",
+    "refine",
+    "rivals_wanted",
+    "round_weights",
+    "rounding_wanted",
+    "worth",
+]
 
 _WORKER = "edgeopt.optimize.rounding_worker"
 _JUDGE = "edgeopt.optimize.selection_worker"
@@ -40,10 +49,16 @@ def rivals_wanted(request: ConversionRequest, float_path: Path) -> bool:
     """Whether other ways to quantize are worth rounding too: of int8 models so small that running
     every sample is."""
     small = samples_worth(_WORK, float_path) >= _FITTED
-    return _wanted(request) and request.scheme == "int8" and small
+    return rounding_wanted(request) and request.scheme == "int8" and small
 
 
-def _wanted(request: ConversionRequest) -> bool:
+def fitted_count(float_path: Path) -> int:
+    """How many samples weights are fitted on."""
+    return min(_FITTED, max(_FITTED_LEAST, samples_worth(_WORK, float_path)))
+
+
+def rounding_wanted(request: ConversionRequest) -> bool:
+    """Whether weights may be rounded so that their errors cancel."""
     return request.quality.bias_correction == "auto" and not request.keep
 
 
@@ -64,17 +79,17 @@ def refine(
     tried where biases were not to be corrected by choice (`bias_correction` is not "auto"), where
     zeros or clusters must be kept, or with fewer samples than can be held out.
     """
-    if not _wanted(request) or measured.samples < FEWEST or not measured.kept:
+    if not rounding_wanted(request) or measured.samples < FEWEST or not measured.kept:
         return better
     began = time.perf_counter()
     progress.stage("Rounding weights")
-    most = min(_FITTED, max(_FITTED_LEAST, samples_worth(_WORK, float_path)))
+    most = fitted_count(float_path)
     fitted = fitted_samples(dataset, request.samples, measured.samples, most)
     ways = [better, *better.rivals]
     better = replace(better, rivals=())
     models = {way.reference: result.with_name(f"rounded_{i}.tflite") for i, way in enumerate(ways)}
     try:
-        count = _round(models, request, fitted)
+        count = round_weights(models, request, fitted)
     except ModelError as error:  # the result is good without
         note = f"Weights are rounded to the nearest step: {error.message}"
         return replace(better, notes=(*better.notes, note))
@@ -91,11 +106,16 @@ def refine(
     said |= compared(before, after[best]) | {"seconds": round(time.perf_counter() - began, 3)}
     if not said["kept"]:
         return replace(better, quality={**better.quality, "rounding": said})
-    better = ways[best]
     made[best].replace(result)
-    quality = {**better.quality, "seconds": ways[0].quality["seconds"], "rounding": said}
-    notes = (*better.notes, _note(count, before, after[best]))
-    return replace(better, model=models[better.reference], quality=quality, notes=notes)
+    note, seconds = _note(count, before, after[best]), ways[0].quality["seconds"]
+    better, *rivals = [
+        replace(
+            way, model=models[way.reference], rivals=(), notes=(*way.notes, note),
+            quality={**way.quality, "seconds": seconds, "rounding": said},
+        )
+        for way in (ways[best], *ways[:best], *ways[best + 1 :])
+    ]  # fmt: skip
+    return replace(better, rivals=tuple(rivals))
 
 
 def _note(layers: int, before: Trial, after: Trial) -> str:
@@ -131,7 +151,7 @@ def worth(before: Trial, after: Trial) -> bool:
     return less and after.loss <= before.loss * _WORTH and not _answers_lost(before, after)
 
 
-def _round(
+def round_weights(
     models: Mapping[Path, Path], request: ConversionRequest, fitted: list[NDArray[Any]]
 ) -> int:
     """Write each float model (the keys) with rounded weights; how many layers there are."""

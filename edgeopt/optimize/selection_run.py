@@ -25,16 +25,14 @@ from edgeopt.optimize.selection import (
     why_alone,
     why_chosen,
 )
-from edgeopt.optimize.statistics import Statistics, load
+from edgeopt.optimize.selection_bench import Bench
+from edgeopt.optimize.statistics import load
 from edgeopt.optimize.work import judged_samples
 from edgeopt.progress import Progress
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    from edgeopt.optimize.equalize import Equalized
-    from edgeopt.optimize.ranges_search import Shares
-    from edgeopt.optimize.statistics import Activation
 
 __all__ = ["Improved", "Jobs", "improve"]
 
@@ -51,12 +49,13 @@ Jobs = Callable[[Path, Path, Mapping[str, Any]], dict[str, Any]]  # model, outpu
 @dataclass(frozen=True, kw_only=True)
 class Improved:
     """`ranges` are those that `model` was quantized with: the float model with its channels
-    equalized and its biases corrected. `reference` is the same without correction, whose tensors
-    are what the quantized ones should be. `rivals` are ways that rounded weights may favour.
-    `unsplit` are reference and model before the tensors named by `held_twice` were, None where
-    none is."""
+    equalized and its biases corrected; `widest` are those that clip no value that counts.
+    `reference` is the same without correction, whose tensors are what the quantized ones should be.
+    `rivals` are other ways that may turn out better further on. `unsplit` are reference and model
+    before the tensors named by `held_twice` were, None where none is."""
 
     ranges: dict[str, tuple[list[float], list[float]]]
+    widest: dict[str, tuple[list[float], list[float]]]
     model: Path
     reference: Path
     quality: dict[str, Any]
@@ -88,7 +87,7 @@ def improve(
     """
     began = time.perf_counter()
     tried = candidates(request.quality, scheme=request.scheme, keep=request.keep)
-    whole = _Bench(float_path, request, load(statistics, measured.samples, fitted=False), "whole")
+    whole = Bench(float_path, request, load(statistics, measured.samples, fitted=False), "whole")
     alone = settled(tried, measured.samples)
     run = _Run(whole, result, job, judged_samples(measured.kept, float_path, request.scheme))
     with ExitStack() as stack:
@@ -104,7 +103,7 @@ def improve(
             run.searched([chosen], whole, drawn, progress)
         else:
             fitted = load(statistics, measured.samples, fitted=True)
-            bench = _Bench(float_path, request, fitted, "fitted")
+            bench = Bench(float_path, request, fitted, "fitted")
             tried = run.searched(run.preserving(tried, bench), bench, drawn, progress)
             trials = run.try_all(tried, bench, progress)
             chosen = run.last_check(choose(trials).candidate)
@@ -116,94 +115,10 @@ def improve(
 
 
 @dataclass
-class _Bench:
-    """The float model changed as candidates want it, from one set of statistics."""
-
-    float_path: Path
-    request: ConversionRequest
-    statistics: Statistics
-    label: str
-    evened: Equalized | None = None
-    looked: bool = False
-    corrected: int = 0
-    shares: dict[bool, Shares] = field(default_factory=dict)  # whether equalized, then by tensor
-    made: dict[tuple[bool, bool], Path] = field(default_factory=dict)
-
-    @property
-    def grain(self) -> dict[str, Any]:
-        return {
-            "per_channel": self.request.per_channel,
-            "dense_per_tensor": self.request.legacy_ops,
-        }
-
-    def equalized(self) -> Equalized | None:
-        from edgeopt.optimize.equalize import equalize
-
-        if not self.looked:
-            self.looked = True
-            data = self.float_path.read_bytes()
-            self.evened = equalize(data, self.statistics.tensors, **self.grain)
-        return self.evened
-
-    def activations(self, candidate: Candidate) -> dict[str, Activation]:
-        factors = evened.factors if candidate.equalization and (evened := self.evened) else {}
-        return {
-            name: seen.scaled(factors[name]) if name in factors else seen
-            for name, seen in self.statistics.tensors.items()
-        }
-
-    def model(self, candidate: Candidate, folder: Path) -> Path:
-        """The float .tflite to quantize, made once for each kind."""
-        from edgeopt.optimize.bias import correct_biases
-
-        kind = (candidate.equalization, candidate.bias_correction)
-        if kind == (False, False):
-            return self.float_path
-        if kind not in self.made:
-            evened = self.equalized() if candidate.equalization else None
-            data = evened.model if evened else self.float_path.read_bytes()
-            if candidate.bias_correction:
-                data, self.corrected = correct_biases(
-                    data, self.activations(candidate), keep=self.request.keep, **self.grain
-                )
-            name = f"{self.label}{'_equalized' * kind[0]}{'_corrected' * kind[1]}.tflite"
-            self.made[kind] = folder / name
-            self.made[kind].write_bytes(data)
-        return self.made[kind]
-
-    def ranges(self, candidate: Candidate) -> dict[str, tuple[list[float], list[float]]]:
-        from edgeopt.optimize.ranges import estimated
-
-        exact = _exact(self.float_path)
-        if candidate.ranges == "search":
-            found = estimated(self.activations(candidate), "minmax", exact=exact)
-            kept = self.shares.get(candidate.equalization, {})
-            for name, (below, above) in kept.items():
-                low, high = found[name]
-                found[name] = ([low[0] * below], [high[0] * above])
-            return found
-        activations = self.activations(candidate)
-        return estimated(activations, candidate.ranges, exact=exact, bits=self.bits)
-
-    @property
-    def bits(self) -> int:
-        return 16 if self.request.scheme == "int16x8" else 8
-
-
-def _exact(float_path: Path) -> frozenset[str]:
-    """The model's inputs, outputs, and what a softmax reads."""
-    from edgeopt.model.tflite import parse
-
-    graph = parse(float_path.read_bytes()).subgraphs[0]
-    read = [op.inputs[0] for op in graph.operators if op.op in ("SOFTMAX", "LOG_SOFTMAX")]
-    return frozenset(t.name for t in (*graph.inputs, *graph.outputs, *read) if t is not None)
-
-
-@dataclass
 class _Run:
     """The processes that try, and what they found."""
 
-    whole: _Bench
+    whole: Bench
     result: Path
     job: Jobs
     samples: Sequence[tuple[NDArray[Any], ...]]
@@ -215,10 +130,10 @@ class _Run:
     def folder(self) -> Path:
         return self.result.parent
 
-    def quantize(self, candidate: Candidate, bench: _Bench, output: Path) -> None:
+    def quantize(self, candidate: Candidate, bench: Bench, output: Path) -> None:
         _ask(self.children[0], self.trial_job(candidate, bench, output))
 
-    def trial_job(self, candidate: Candidate, bench: _Bench, output: Path) -> dict[str, Any]:
+    def trial_job(self, candidate: Candidate, bench: Bench, output: Path) -> dict[str, Any]:
         model = bench.model(candidate, self.folder)
         return {"do": "try", "job": self.job(model, output, bench.ranges(candidate))}
 
@@ -232,7 +147,7 @@ class _Run:
         for child in self.children[:count]:
             _answer(child)
 
-    def preserved(self, bench: _Bench) -> bool:
+    def preserved(self, bench: Bench) -> bool:
         """Whether equalizing changed something, and not the function; why not is noted."""
         even = Candidate(equalization=True)
         if bench.equalized() is None:
@@ -253,7 +168,7 @@ class _Run:
             return replace(candidate, equalization=False)
         return candidate
 
-    def preserving(self, tried: Sequence[Candidate], bench: _Bench) -> list[Candidate]:
+    def preserving(self, tried: Sequence[Candidate], bench: Bench) -> list[Candidate]:
         """`tried`, without equalization where that cannot be."""
         if any(each.equalization for each in tried) and not self.preserved(bench):
             even = [replace(each, equalization=False) for each in tried]
@@ -261,7 +176,7 @@ class _Run:
         return list(tried)
 
     def searched(
-        self, tried: Sequence[Candidate], bench: _Bench, drawn: Drawn, progress: Progress
+        self, tried: Sequence[Candidate], bench: Bench, drawn: Drawn, progress: Progress
     ) -> list[Candidate]:
         """`tried`, without those whose ranges were to be searched and came out as they were: that
         is, minimum and maximum (unless nothing else is wanted)."""
@@ -292,7 +207,7 @@ class _Run:
         changed = [c for c in tried if c.ranges != "search" or bench.shares[c.equalization]]
         return changed or list(tried)
 
-    def try_all(self, tried: Sequence[Candidate], bench: _Bench, progress: Progress) -> list[Trial]:
+    def try_all(self, tried: Sequence[Candidate], bench: Bench, progress: Progress) -> list[Trial]:
         """All trials in the order of `tried`."""
         progress.stage("Trying quantizations", len(tried), "candidates")
         jobs = [
@@ -358,6 +273,7 @@ class _Run:
         reference = replace(chosen, bias_correction=False)
         return Improved(
             ranges=self.whole.ranges(chosen),
+            widest=self.whole.widest(chosen),
             model=self.whole.model(chosen, self.folder),
             reference=self.whole.model(reference, self.folder),
             quality=quality,

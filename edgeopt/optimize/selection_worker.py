@@ -4,6 +4,7 @@ and `noises` what each activation costs, on samples of their own."""
 
 from __future__ import annotations
 
+import math
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -38,6 +39,18 @@ def _answers(graph: Subgraph) -> tuple[list[int], bool]:
     shape = graph.outputs[0].shape or ()
     classes = len(found) == 1 and shape[-1:] > (2,) and (decided or len(shape) == 2)
     return found, classes
+
+
+def _floors(path: str) -> list[float]:
+    """For each answer the value below which it says nothing, minus infinity where all counts."""
+    from edgeopt.model.tflite import parse
+    from edgeopt.optimize.logits import logit_floors
+
+    data = Path(path).read_bytes()
+    graph = parse(data).subgraphs[0]
+    names = {t.index: t.name for t in graph.tensors}
+    floors = logit_floors(data)
+    return [floors.get(names[place], -math.inf) for place in _answers(graph)[0]]
 
 
 class _Model:
@@ -98,6 +111,7 @@ class _Worker:
         self.samples: list[list[Any]] = []
         self.wanted: list[list[Any]] = []
         self.classes = False
+        self.floors: list[float] = []
 
     def answer(self, message: dict[str, Any], arrays: list[Any]) -> dict[str, Any]:
         if message["do"] == "hold":
@@ -123,6 +137,7 @@ class _Worker:
         self.samples = [list(sample) for sample in zip(*arrays, strict=True)]
         self.wanted = [reference(sample) for sample in self.samples]
         self.classes = reference.classes
+        self.floors = _floors(model)
         return {"classes": self.classes}
 
     def search(self, message: dict[str, Any], arrays: list[Any]) -> dict[str, Any]:
@@ -173,6 +188,7 @@ class _Worker:
         for place in range(len(found[0])):
             real = np.stack([wanted[place] for wanted in self.wanted])
             value = np.stack([answer[place] for answer in found])
+            real, value = (np.maximum(each, self.floors[place]) for each in (real, value))
             apart = value - real
             if self.classes:
                 real, apart = (a - a.mean(axis=-1, keepdims=True) for a in (real, apart))

@@ -1,32 +1,31 @@
 """Activations held twice, half a step apart: together they have one bit more than int8.
 
 Of a tensor x with the step s, the copies x + s/4 and x - s/4 round differently, and the mean of
-both is x in steps of s/2 (Hermite's identity): a quarter of the noise; k copies leave 1/k^2.
-This is the quantization-aware splitting of Zhao et al., "Improving Neural Network Quantization
-without Retraining using Outlier Channel Splitting", ICML 2019, of whole activations instead of
-single weights. What makes the tensor gets its weights k times with biases that lie apart, what
-reads it the same weights a k-th as large: plain int8 operations, only wider, so it costs work.
+both is x in steps of s/2 (Hermite's identity): a quarter of the noise. This is the
+quantization-aware splitting of Zhao et al., "Improving Neural Network Quantization without
+Retraining using Outlier Channel Splitting", ICML 2019, of whole activations instead of single
+weights. What makes the tensor gets its weights twice, with biases that lie apart, what reads it the
+same weights halved: plain int8 operations, only wider, so it costs work.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import permutations
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.facts import Operator, Subgraph, Tensor
 from edgeopt.optimize.equalize_graph import floats, integers
+from edgeopt.optimize.splitting_offsets import left_noise, offsets
 from edgeopt.optimize.splitting_units import WEIGHING, Unit, flattened, operand
 from edgeopt.optimize.work import multiplications
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["Split", "left_noise", "split", "work_of"]
+__all__ = ["Split", "split", "work_of"]
 
 _STEPS = 255  # of an int8 activation, asymmetric
-_PERMUTED = 4  # copies whose orders are all tried: 24
 
 Bounds = Mapping[str, tuple[list[float], list[float]]]  # by tensor name, lows and highs
 
@@ -40,73 +39,68 @@ class Split:
     left: Mapping[str, float]
 
 
-def split(data: bytes, ranges: Bounds, wanted: Mapping[Unit, int], *, apart: bool = True) -> Split:
-    """The float .tflite with the tensors of each unit held as often as `wanted` says.
+def split(
+    data: bytes,
+    ranges: Bounds,
+    chosen: Collection[Unit],
+    *,
+    costs: Mapping[str, float] | None = None,
+    apart: bool = True,
+) -> Split:
+    """The float .tflite with the tensors of the `chosen` units held twice.
 
     `ranges` are those that it will be quantized with: they stay right for the copies, whose names
-    stay. Not `apart`, all copies are equal and the function is the same; apart, a RELU changes what
-    lies less than half a step from where it bends.
+    stay. `costs` is what rounding a tensor adds at the answers, by name (else its variance). Not
+    `apart`, both copies are equal and the function is the same; apart, a RELU changes what lies
+    less than half a step from where it bends.
     """
     from edgeopt.model.packing import pack, unpack
     from edgeopt.model.tflite import parse
 
     graph = parse(data).subgraphs[0]
-    wider = _Wider(unpack(data), graph, ranges, apart)
-    wider.copies = {index: count for unit, count in wanted.items() for index in unit.tensors}
+    names = {t.index: t.name for t in graph.tensors}
+    held = [index for unit in chosen for index in unit.tensors]
+    steps = {index: _step(ranges[names[index]]) for index in held}
+    weights = {i: steps[i] ** 2 if costs is None else costs.get(names[i], 0.0) for i in held}
+    found = offsets(graph, held, steps, weights) if apart else dict.fromkeys(held, 0.0)
+    wider = _Wider(unpack(data), graph, found)
     for op in graph.operators:
         wider.widen(op)
-    names = {t.index: t.name for t in graph.tensors}
-    left = {names[i]: left_noise(each, wider.step(i)) for i, each in wider.offsets.items()}
+    left = {names[i]: left_noise(found[i], steps[i]) for i in held}
     return Split(model=pack(wider.model), left=left)
 
 
-def left_noise(offsets: Sequence[float], step: float) -> float:
-    """The variance of the mean of copies rounded at these offsets, as a share of one copy's.
-
-    Two roundings of one number that lie d steps apart have the covariance B2(d mod 1) / 2 with the
-    Bernoulli polynomial B2(d) = d^2 - d + 1/6 (that of sawtooth waves), in squared steps.
-    """
-    import numpy as np
-
-    places = np.asarray(offsets, float) / (step or 1.0)
-    d = (places[:, None] - places) % 1
-    return float(6 * (d * d - d + 1 / 6).mean())
-
-
-def work_of(graph: Subgraph, wanted: Mapping[Unit, int]) -> int:
-    """The multiplications of one inference once the units are held as often as `wanted`."""
-    copies = {index: count for unit, count in wanted.items() for index in unit.tensors}
+def work_of(graph: Subgraph, chosen: Collection[Unit]) -> int:
+    """The multiplications of one inference once the `chosen` units are held twice."""
+    held = {index for unit in chosen for index in unit.tensors}
     total = 0
     for op in graph.operators:
-        made = copies.get(op.outputs[0].index, 1) if op.outputs else 1
-        source = operand(op) if op.op in WEIGHING else None
-        read = 1 if source is None or op.op == "DEPTHWISE_CONV_2D" else copies.get(source.index, 1)
-        total += multiplications(op) * made * read
+        source = operand(op) if op.op in WEIGHING and op.op != "DEPTHWISE_CONV_2D" else None
+        made = 1 + bool(op.outputs and op.outputs[0].index in held)
+        total += multiplications(op) * made * (1 + (source is not None and source.index in held))
     return total
+
+
+def _step(ends: tuple[list[float], list[float]]) -> float:
+    """Of a tensor once it is int8, whose range always has zero."""
+    return (max(*ends[1], 0.0) - min(*ends[0], 0.0)) / _STEPS
 
 
 @dataclass
 class _Wider:
-    """A model whose operations are widened one after the other. A split tensor's channels are its
-    `layout`: which channel of the original each place holds, and which copy of it."""
+    """A model whose operations are widened one after the other. `offsets` are those of the tensors
+    held twice; the `layout` of one that was made is, for each of its channels, which of the
+    original it holds, and 1 for the copy above or -1 for the one below."""
 
     model: Any
     graph: Subgraph
-    ranges: Bounds
-    apart: bool
-    copies: dict[int, int] = field(default_factory=dict)
+    offsets: Mapping[int, float]
     layout: dict[int, tuple[NDArray[Any], NDArray[Any]]] = field(default_factory=dict)
-    offsets: dict[int, list[float]] = field(default_factory=dict)
-
-    def step(self, index: int) -> float:
-        """Of the tensor once it is int8, whose range always has zero."""
-        low, high = self.ranges[self.graph.tensors[index].name]
-        return (max(float(max(high)), 0.0) - min(float(min(low)), 0.0)) / _STEPS
 
     def widen(self, op: Operator) -> None:
         if op.op in WEIGHING:
             self.weighing(op)
-        elif op.outputs and op.outputs[0].index in self.copies:
+        elif op.outputs and op.outputs[0].index in self.offsets:
             self.passing(op)
 
     def passing(self, op: Operator) -> None:
@@ -115,30 +109,23 @@ class _Wider:
 
         result = op.outputs[0]
         sources = [t for t in op.inputs if t is not None and t.index in self.layout]
-        channel, copy = self.layout[sources[0].index]
-        offsets = self.offsets[sources[0].index]
+        channel, sign = self.layout[sources[0].index]
         if op.op == "CONCATENATION":
             starts = np.cumsum([0, *(int((t.shape or (0,))[-1]) for t in sources)])
             parts = [self.layout[t.index] for t in sources]
             channel = np.concatenate([p[0] + at for p, at in zip(parts, starts, strict=False)])
-            copy = np.concatenate([p[1] for p in parts])
-        elif op.op == "ADD" and len(sources) == 2:
-            other = self.offsets[sources[1].index]
-            offsets = [a + b for a, b in zip(offsets, other, strict=True)]
+            sign = np.concatenate([p[1] for p in parts])
         repeats = flattened(sources[0], result) if op.op == "RESHAPE" else 1
         if repeats > 1:
             width = int((sources[0].shape or (0,))[-1])
             channel = np.concatenate([channel + width * i for i in range(repeats)])
-            copy = np.tile(copy, repeats)
-        self.place(result, channel, copy, offsets)
+            sign = np.tile(sign, repeats)
+        self.place(result, channel, sign)
         if op.op == "RESHAPE":
             self.reshape(op, len(channel))
 
-    def place(
-        self, tensor: Tensor, channel: NDArray[Any], copy: NDArray[Any], offsets: list[float]
-    ) -> None:
-        self.layout[tensor.index] = (channel, copy)
-        self.offsets[tensor.index] = offsets
+    def place(self, tensor: Tensor, channel: NDArray[Any], sign: NDArray[Any]) -> None:
+        self.layout[tensor.index] = (channel, sign)
         self.shape(tensor.index, [*(tensor.shape or ())[:-1], len(channel)])
 
     def shape(self, index: int, sides: Sequence[int]) -> None:
@@ -163,46 +150,44 @@ class _Wider:
             replace_constant(self.model, op.index, op.inputs[1].index, values)
 
     def weighing(self, op: Operator) -> None:
-        """Rows for every copy that is made, columns for every copy that is read."""
+        """Rows for both copies of what is made, columns for both of what is read."""
         import numpy as np
 
         source, result, weights = operand(op), op.outputs[0], op.inputs[1]
         assert source is not None
         assert weights is not None
-        count = self.copies.get(result.index, 1)
-        read = self.layout.get(source.index)
-        if count == 1 and read is None:
+        read, apart = self.layout.get(source.index), self.offsets.get(result.index)
+        if read is None and apart is None:
             return
         values: Any = floats(weights).astype(np.float64)
-        given = self.bias(op)
+        bias = self.bias(op)
         if op.op == "DEPTHWISE_CONV_2D":
             assert read is not None
-            channel, copy = read
-            offsets = self.chosen(result, count)
-            lifted = np.array(self.offsets[source.index])[copy]
-            sums = values.sum(axis=tuple(range(values.ndim - 1)))[channel] * lifted
-            self.place(result, channel, copy, offsets)
-            moved = given[channel] + np.array(offsets)[copy] - sums
-            self.rewrite(op, values[..., channel], moved)
+            assert apart is not None
+            channel, sign = read
+            carried = values.sum(axis=tuple(range(values.ndim - 1))) * self.offsets[source.index]
+            self.place(result, channel, sign)
+            self.rewrite(
+                op, values[..., channel], bias[channel] + sign * (apart - carried[channel])
+            )
             return
         if read is not None:
             values = self.columns(values, read[0], source)
-        if count > 1:
-            width = len(given)
-            offsets = self.chosen(result, count)
-            channel, copy = np.tile(np.arange(width), count), np.repeat(np.arange(count), width)
-            self.place(result, channel, copy, offsets)
-            values, given = values[channel], given[channel] + np.array(offsets)[copy]
-        self.rewrite(op, values, given)
+        if apart is not None:
+            channel = np.tile(np.arange(len(bias)), 2)
+            sign = np.repeat([1.0, -1.0], len(bias))
+            self.place(result, channel, sign)
+            values, bias = values[channel], bias[channel] + sign * apart
+        self.rewrite(op, values, bias)
 
     def columns(self, values: Any, channel: NDArray[Any], source: Tensor) -> Any:
-        """The weights that read each copy: a k-th of the channel's. A dense layer flattens."""
+        """The weights that read each copy: half the channel's. A dense layer flattens."""
         import numpy as np
 
         width = int((source.shape or (1,))[-1])
         repeats = values.shape[-1] // width
         places = np.concatenate([channel + width * i for i in range(repeats)])
-        return values[..., places] / self.copies[source.index]
+        return values[..., places] / 2
 
     def bias(self, op: Operator) -> NDArray[Any]:
         import numpy as np
@@ -222,32 +207,3 @@ class _Wider:
         name = f"{op.outputs[0].name}/split_bias"
         raised = add_constant(self.model, weights.index, [len(bias)], bias, name)
         operator.inputs = [int(operator.inputs[0]), made, raised]
-
-    # Where the copies lie.
-
-    def chosen(self, result: Tensor, count: int) -> list[float]:
-        """An offset for each copy of what a layer makes: evenly over a step, or, where it is added
-        to what was made before, so that the sum's copies lie evenly over the sum's own step."""
-        if not self.apart:
-            return [0.0] * count
-        even = _even(self.step(result.index), count)
-        for op in self.graph.operators:
-            inputs = [t.index for t in op.inputs if t is not None]
-            if op.op != "ADD" or result.index not in inputs or len(inputs) != 2:
-                continue
-            other = inputs[1 - inputs.index(result.index)]
-            if other not in self.offsets or other == result.index:
-                continue
-            return self.beside(self.offsets[other], result, op.outputs[0])
-        return even
-
-    def beside(self, other: list[float], result: Tensor, made: Tensor) -> list[float]:
-        own = self.step(result.index)
-        aims = _even(self.step(made.index), len(other))
-        orders = permutations(aims) if len(aims) <= _PERMUTED else [tuple(aims), tuple(aims[::-1])]
-        ways = [[a - b for a, b in zip(aim, other, strict=True)] for aim in orders]
-        return min(ways, key=lambda way: left_noise(way, own))
-
-
-def _even(step: float, count: int) -> list[float]:
-    return [step * ((2 * i + 1) / (2 * count) - 0.5) for i in range(count)][::-1]

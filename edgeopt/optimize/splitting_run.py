@@ -1,5 +1,6 @@
 """Hold activations twice where that pays: those with the most noise for the work first, in sets
-that grow up to a bound, each set quantized and measured on samples held out."""
+that grow up to a bound, each set quantized and measured on samples held out. The wider weights are
+then rounded anew: two columns that read the same value hold a bit more, too."""
 
 from __future__ import annotations
 
@@ -15,10 +16,16 @@ from edgeopt.errors import ModelError
 from edgeopt.facts import Subgraph
 from edgeopt.optimize.calibration import Ranges
 from edgeopt.optimize.recipes import ConversionRequest
-from edgeopt.optimize.rounding_run import compared, judged
+from edgeopt.optimize.rounding_run import (
+    compared,
+    fitted_count,
+    judged,
+    round_weights,
+    rounding_wanted,
+)
 from edgeopt.optimize.selection import Trial
 from edgeopt.optimize.selection_run import Drawn, Improved, Jobs
-from edgeopt.optimize.splitting import left_noise, split, work_of
+from edgeopt.optimize.splitting import split, work_of
 from edgeopt.optimize.splitting_units import Unit, units
 from edgeopt.optimize.work import judged_samples
 from edgeopt.progress import Progress
@@ -29,11 +36,11 @@ if TYPE_CHECKING:
 __all__ = ["hold_twice", "joining", "sizes"]
 
 _WORKER = "edgeopt.optimize.selection_worker"
-_COPIES = 2
 _RANKED = 24  # samples that the noise of each activation is measured on
+_GAINED = 0.75  # of the noise, where two copies lie half a step apart
 _FAINT = 0.005  # of all noise: a unit with less is not worth widening
-_MORE = 0.97  # of the loss of a smaller set: else the larger one is not worth its work
-_GAINED = 1 - left_noise([0.0, 0.5], 1.0)  # three quarters
+_MORE = 0.97  # of the noise of a smaller set: else the larger one is not worth its work
+_CLOSE = 1.1  # of the least loss: within it the simpler way wins
 
 
 def hold_twice(
@@ -47,59 +54,63 @@ def hold_twice(
     job: Jobs,
     progress: Progress,
 ) -> Improved:
-    """`better` with activations held twice, where the request allows that to cost work and where it
-    loses less on the samples held out: `result` is then made anew.
+    """`better` or a rival of it with activations held twice, where the request allows that to cost
+    work and where it loses less on the samples held out: `result` is then made anew.
 
     `drawn` gives samples to fit on, an array an input. What was tried is under `splitting` in the
     quality report, with the multiplications before and after. Raises ModelError when the runtime
     crashes.
     """
+    rivals, better = better.rivals, replace(better, rivals=())
     if request.quality.split_limit <= 1:
         return better
     began = time.perf_counter()
-    run = _Run(better, float_path, request, result, job)
-    why_not = run.why_not(measured)
-    if why_not:
-        return run.refused(why_not)
+    ways = [_Way(way, number, request, result, job) for number, way in enumerate((better, *rivals))]
+    first = ways[0]
+    if why_not := first.why_not(measured):
+        return first.refused(why_not)
     progress.stage("Finding activations to hold twice")
-    order, why_not = run.ordered(drawn(_RANKED))
-    if why_not:
-        return run.refused(why_not)
+    ranked = drawn(_RANKED)
+    for way in ways:
+        if why_not := way.rank(ranked):
+            return first.refused(why_not)
     progress.stage("Trying activations held twice")
-    tried = run.tried(order, judged_samples(measured.kept, float_path, request.scheme))
-    before, *after = tried.trials
-    best = _best(after)
-    said = compared(before, after[best]) | {
-        "trials": [
-            run.trial_json(order[:size], trial)
-            for size, trial in zip(tried.sizes, after, strict=True)
-        ],
+    samples = judged_samples(measured.kept, float_path, request.scheme)
+    jobs = [first.unsplit_job(), *(each for way in ways for each in way.jobs())]
+    before, *after = judged(float_path, jobs, samples)
+    for way in ways:
+        after = way.take(after)
+    best = _simplest(ways)
+    made, trial = best.made, best.trial
+    if rounding_wanted(request):
+        progress.stage("Rounding the weights that read them")
+        made, trial = best.rounded(drawn(fitted_count(float_path)), float_path, samples)
+    said = compared(before, trial) | {
+        "trials": [each for way in ways for each in way.trials_json()],
         "seconds": round(time.perf_counter() - began, 3),
     }
     if not said["kept"]:
-        return run.refused(f"it loses no less on {len(before.noise)} samples held out", said)
-    return run.adopted(order[: tried.sizes[best]], tried.files[best], said, after[best])
+        return first.refused(f"it loses no less on {len(before.noise)} samples held out", said)
+    return best.adopted(made, said)
 
 
-def joining(
-    graph: Subgraph, noise: Mapping[Unit, float], limit: float, copies: int = _COPIES
-) -> list[Unit]:
+def joining(graph: Subgraph, noise: Mapping[Unit, float], limit: float) -> list[Unit]:
     """Units in the order in which they are to be split: the most noise for the work that it adds to
     those before, as long as all together stay within `limit` times the multiplications."""
-    least = work_of(graph, {})
-    chosen: dict[Unit, int] = {}
+    least = work_of(graph, ())
+    chosen: list[Unit] = []
     floor = _FAINT * math.fsum(noise.values())
     left = [unit for unit, cost in noise.items() if cost > floor]
     while left:
         before = work_of(graph, chosen)
-        works = {unit: work_of(graph, {**chosen, unit: copies}) for unit in left}
+        works = {unit: work_of(graph, [*chosen, unit]) for unit in left}
         left = [unit for unit in left if works[unit] <= limit * least]
         if not left:
             break
         best = max(left, key=lambda unit: noise[unit] / max(works[unit] - before, 1))
-        chosen[best] = copies
+        chosen.append(best)
         left.remove(best)
-    return list(chosen)
+    return chosen
 
 
 def sizes(count: int) -> list[int]:
@@ -110,37 +121,39 @@ def sizes(count: int) -> list[int]:
     return sorted({min(size, count) for size in found})
 
 
-def _best(after: Sequence[Trial]) -> int:
-    """The first set that no larger one betters by more than a little."""
-    best = 0
-    for number, trial in enumerate(after):
-        if trial.loss < after[best].loss * _MORE:
-            best = number
+def _largest_worth(trials: Sequence[Trial]) -> int:
+    """The first set that no larger one betters by more than a little. Sets contain those before, so
+    more can only help, and noise tells it best."""
+    best, least = 0, math.inf
+    for number, trial in enumerate(trials):
+        noise = math.fsum(trial.noise)
+        if noise < least * _MORE:
+            best, least = number, noise
     return best
 
 
-def _decibels(found: float | None) -> str:
-    return "no noise" if found is None else f"{found:.1f} dB"
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Tried:
-    """`trials` begins with nothing split, the others belong to `sizes` and `files`."""
-
-    sizes: list[int]
-    files: list[Path]
-    trials: list[Trial]
+def _simplest(ways: Sequence[_Way]) -> _Way:
+    """The way that loses least, or one without equalized channels that loses hardly more."""
+    least = min(way.trial.loss for way in ways)
+    close = [way for way in ways if way.trial.loss <= least * _CLOSE]
+    plain = [way for way in close if not way.better.quality["chosen"]["equalization"]]
+    return (plain or close)[0]
 
 
 @dataclass
-class _Run:
+class _Way:
+    """One way to quantize, with the sets of its activations that may be held twice."""
+
     better: Improved
-    float_path: Path
+    number: int
     request: ConversionRequest
     result: Path
     job: Jobs
     graph: Subgraph = field(init=False)
     units: list[Unit] = field(init=False)
+    costs: dict[str, float] = field(default_factory=dict)
+    order: list[Unit] = field(default_factory=list)
+    trials: list[Trial] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         from edgeopt.model.tflite import parse
@@ -159,16 +172,16 @@ class _Run:
         return "" if self.units else "none lies between layers that can take it"
 
     def work(self, chosen: Sequence[Unit]) -> int:
-        return work_of(self.graph, dict.fromkeys(chosen, _COPIES))
+        return work_of(self.graph, chosen)
 
-    def ordered(self, drawn: Sequence[NDArray[Any]]) -> tuple[list[Unit], str]:
-        """The units to split, and why there are none."""
+    def rank(self, ranked: Sequence[NDArray[Any]]) -> str:
+        """Find the units to split, in their order; why there are none."""
         message = {
             "do": "noises", "model": str(self.better.model), "ranges": dict(self.better.ranges)
         }  # fmt: skip
         with Child(_WORKER) as child:
             try:
-                child.send(message, drawn)
+                child.send(message, ranked)
                 answer = child.answer()
             except ChildDied as error:
                 raise ModelError(
@@ -176,40 +189,97 @@ class _Run:
                     details={"log": str(error)},
                 ) from error
         if not answer["noises"]:
-            return [], str(answer.get("why", "the model is too large"))
+            return str(answer.get("why", "the model is too large"))
+        self.costs = dict(answer["noises"])
         names = {t.index: t.name for t in self.graph.tensors}
         noise = {
-            unit: math.fsum(answer["noises"].get(names[i], 0.0) for i in unit.tensors) * _GAINED
+            unit: math.fsum(self.costs.get(names[i], 0.0) for i in unit.tensors) * _GAINED
             for unit in self.units
         }
         limit = self.request.quality.split_limit
-        found = joining(self.graph, noise, limit)
-        return found, "" if found else f"each would cost more than {limit:g} times the work"
+        self.order = joining(self.graph, noise, limit)
+        return "" if self.order else f"each would cost more than {limit:g} times the work"
 
-    def made(self, source: Path, chosen: Sequence[Unit], output: Path) -> Path:
-        wanted = dict.fromkeys(chosen, _COPIES)
-        output.write_bytes(split(source.read_bytes(), self.better.ranges, wanted).model)
+    def ranges(self, chosen: Sequence[Unit]) -> dict[str, tuple[list[float], list[float]]]:
+        """What is held twice has steps fine enough to clip nothing, where no other ranges were
+        asked for: values clipped on other data than this cost more."""
+        if self.request.quality.ranges != "auto":
+            return self.better.ranges
+        names = self.names(chosen)
+        return self.better.ranges | {name: self.better.widest[name] for name in names}
+
+    def split(self, source: Path, chosen: Sequence[Unit], output: Path) -> Path:
+        found = split(source.read_bytes(), self.ranges(chosen), chosen, costs=self.costs)
+        output.write_bytes(found.model)
         return output
 
-    def tried(self, order: Sequence[Unit], samples: Sequence[tuple[NDArray[Any], ...]]) -> _Tried:
-        counts = sizes(len(order))
+    def unsplit_job(self) -> dict[str, Any]:
         again = self.result.with_name("unsplit_int8.tflite")
-        jobs, files = [self.job(self.better.model, again, self.better.ranges)], []
-        for count in counts:
-            model = self.made(self.better.model, order[:count], self._named("split", count))
-            files.append(self._named("split_int8", count))
-            jobs.append(self.job(model, files[-1], self.better.ranges))
-        trials = judged(self.float_path, jobs, samples)
-        return _Tried(sizes=counts, files=files, trials=trials)
+        return self.job(self.better.model, again, self.better.ranges)
 
-    def _named(self, kind: str, count: int) -> Path:
-        return self.result.with_name(f"{kind}_{count}.tflite")
+    def jobs(self) -> list[dict[str, Any]]:
+        found = []
+        for size in sizes(len(self.order)):
+            chosen = self.order[:size]
+            model = self.split(self.better.model, chosen, self.named("split", size))
+            found.append(self.job(model, self.named("split_int8", size), self.ranges(chosen)))
+        return found
 
-    def trial_json(self, chosen: Sequence[Unit], trial: Trial) -> dict[str, Any]:
-        figures = {
-            k: v for k, v in trial.to_json().items() if k in ("loss", "sqnr_db", "agreement")
-        }
-        return {"tensors": len(self.names(chosen)), "multiplications": self.work(chosen), **figures}
+    def named(self, kind: str, size: int) -> Path:
+        return self.result.with_name(f"{kind}_{self.number}_{size}.tflite")
+
+    def take(self, trials: Sequence[Trial]) -> list[Trial]:
+        """Keep those of this way, which come first; the others."""
+        count = len(sizes(len(self.order)))
+        self.trials = list(trials[:count])
+        return list(trials[count:])
+
+    @property
+    def trial(self) -> Trial:
+        return self.trials[_largest_worth(self.trials)]
+
+    @property
+    def chosen(self) -> list[Unit]:
+        return self.order[: sizes(len(self.order))[_largest_worth(self.trials)]]
+
+    @property
+    def made(self) -> tuple[Path, Path]:
+        """The float model that is split, and the int8 one."""
+        count = len(self.chosen)
+        return self.named("split", count), self.named("split_int8", count)
+
+    @property
+    def reference(self) -> Path:
+        return self.result.with_name("split_float.tflite")
+
+    def rounded(
+        self,
+        fitted: list[NDArray[Any]],
+        float_path: Path,
+        samples: Sequence[tuple[NDArray[Any], ...]],
+    ) -> tuple[tuple[Path, Path], Trial]:
+        """The chosen set with weights rounded anew, where that loses less, else as it was."""
+        self.split(self.better.reference, self.chosen, self.reference)
+        model = self.result.with_name("split_rounded.tflite")
+        if not round_weights({self.reference: model}, self.request, fitted):
+            return self.made, self.trial
+        output = self.result.with_name("split_rounded_int8.tflite")
+        (trial,) = judged(float_path, [self.job(model, output, self.ranges(self.chosen))], samples)
+        if math.fsum(trial.noise) < math.fsum(self.trial.noise):
+            return (model, output), trial
+        return self.made, self.trial
+
+    def trials_json(self) -> list[dict[str, Any]]:
+        shown = ("loss", "sqnr_db", "agreement")
+        return [
+            {
+                "equalization": self.better.quality["chosen"]["equalization"],
+                "tensors": len(self.names(self.order[:size])),
+                "multiplications": self.work(self.order[:size]),
+                **{name: value for name, value in trial.to_json().items() if name in shown},
+            }
+            for size, trial in zip(sizes(len(self.order)), self.trials, strict=True)
+        ]
 
     def names(self, chosen: Sequence[Unit]) -> list[str]:
         by_index = {t.index: t.name for t in self.graph.tensors}
@@ -236,22 +306,25 @@ class _Run:
         note = f"No activation is held twice: {why}."
         return self.told((), {**(said or {}), "why": why}, note)
 
-    def adopted(
-        self, chosen: Sequence[Unit], made: Path, said: dict[str, Any], trial: Trial
-    ) -> Improved:
-        """The model with these held twice, which becomes the result."""
-        better = self.better
-        made.replace(self.result)
-        reference = self.made(better.reference, chosen, self.result.with_name("split_float.tflite"))
+    def adopted(self, made: tuple[Path, Path], said: dict[str, Any]) -> Improved:
+        """The model with the chosen ones held twice, which becomes the result."""
+        better, names = self.better, self.names(self.chosen)
+        model, int8 = made
+        int8.replace(self.result)
+        self.split(better.reference, self.chosen, self.reference)
         figures = [_decibels(said[when]["sqnr_db"]) for when in ("after", "before")]
-        factor = self.work(chosen) / max(self.work(()), 1)
+        factor = self.work(self.chosen) / max(self.work(()), 1)
         note = (
-            f"{len(self.names(chosen))} activations are held twice, half a step apart: "
-            f"{figures[0]} against {figures[1]} on {len(trial.noise)} samples held out, for "
-            f"{factor:.2f} times the multiplications. It is slower than plain int8."
+            f"{len(names)} activations are held twice, half a step apart: {figures[0]} against "
+            f"{figures[1]} on {said['judged_samples']} samples held out, for {factor:.2f} times "
+            "the multiplications. It is slower than plain int8."
         )
         return self.told(
-            chosen, said, note,
-            model=self._named("split", len(chosen)), reference=reference,
-            unsplit=(better.reference, better.model), held_twice=tuple(self.names(chosen)),
+            self.chosen, said, note, ranges=self.ranges(self.chosen), model=model,
+            reference=self.reference, unsplit=(better.reference, better.model),
+            held_twice=tuple(names),
         )  # fmt: skip
+
+
+def _decibels(found: float | None) -> str:
+    return "no noise" if found is None else f"{found:.1f} dB"
