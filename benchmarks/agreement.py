@@ -1,7 +1,7 @@
 """Do edgeopt's runners measure the same time as a plain C loop, and as TensorFlow's own program?
 
-    python benchmarks/agreement.py [--folder FOLDER] [--device DEVICE] [--rounds 20] [--seconds 1]
-        [--benchmark-binary PATH] [--seed 0] [--json FILE]
+    python benchmarks/agreement.py [--folder FOLDER] [--device DEVICE] [--rounds 24] [--seconds 0.5]
+        [--models WORD] [--benchmark-binary PATH] [--seed 0] [--json FILE]
 
 1. The agent (Python) against the native runner (a C loop on LiteRT's C library): one process each
    a round, in random order, so that drift hits both alike. MobileNets must agree within 2%; for
@@ -10,16 +10,19 @@
    and flags started by hand, in the same way: 1 must lie in the interval of their ratio. And the
    native runner without XNNPACK against it, which is another release of the same kernels.
 
-The ratio of a round is of medians (of means in 2); the figure is the median of the rounds' ratios
-with its interval from order statistics, which no single disturbed round moves. FOLDER keeps the
-models, which are built where it does not hold them (needs TensorFlow: MobileNet v1 and v2 with
-random weights, float32 and int8).
+The ratio of a round is of medians (of means in 2); the figure is the Hodges-Lehmann estimate of the
+rounds' ratios with its signed-rank interval (Hollander and Wolfe, Nonparametric Statistical
+Methods, 2nd ed., 3.2 and 3.3), which no single disturbed round moves. Processes of one model differ by 2 to
+3% by their memory layout alone: some twenty rounds are needed to tell 2%. FOLDER keeps the models,
+which are built where it does not hold them (needs TensorFlow: MobileNet v1 and v2 with random
+weights, float32 and int8).
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+import math
 import random
 import statistics
 import subprocess
@@ -39,7 +42,6 @@ from edgeopt.device.benchmark_output import parse_output  # noqa: E402
 from edgeopt.device.run import RunRequest, RunResult  # noqa: E402
 from edgeopt.device.runner import run  # noqa: E402
 from edgeopt.feed import seeded_inputs  # noqa: E402
-from edgeopt.measurement import median_interval  # noqa: E402
 from edgeopt.model import read  # noqa: E402
 from edgeopt.paths import cache_dir, config_dir, demo_dir  # noqa: E402
 from edgeopt.progress import Silent  # noqa: E402
@@ -77,14 +79,24 @@ class Agreement:
         return "not to be told"
 
 
+def hodges_lehmann(values: Sequence[float]) -> tuple[float, float, float]:
+    """The estimate and its 95% interval: the median of all pairs' means, and their k-th from both
+    ends, k from the normal approximation; below six values the interval is just their range."""
+    size = len(values)
+    means = sorted((a + b) / 2 for i, a in enumerate(values) for b in values[i:])
+    spread = math.sqrt(size * (size + 1) * (2 * size + 1) / 24)
+    k = max(0, math.floor(size * (size + 1) / 4 - 1.96 * spread)) if size >= 6 else 0
+    return statistics.median(means), means[k], means[-1 - k]
+
+
 def agreement(
     model: str, names: tuple[str, str], times: Sequence[tuple[float, float]]
 ) -> Agreement:
-    """Of rounds (first_ns, second_ns); below six the interval is just their range."""
-    ratios = sorted(first / second for first, second in times)
-    interval = median_interval(ratios) or (ratios[0], ratios[-1])
+    """Of rounds (first_ns, second_ns)."""
+    logs = [math.log(first / second) for first, second in times]
+    middle, low, high = map(math.exp, hodges_lehmann(logs))
     medians = [statistics.median(column) for column in zip(*times, strict=True)]
-    return Agreement(model, *names, *medians, statistics.median(ratios), *interval, len(ratios))
+    return Agreement(model, *names, *medians, middle, low, high, len(times))
 
 
 def in_turn(
@@ -121,6 +133,10 @@ def models(folder: Path) -> list[Path]:
     return [demo_dir() / "fashion.tflite", *found]
 
 
+def chosen(arguments: Any) -> list[Path]:
+    return [path for path in models(Path(arguments.folder)) if arguments.models in path.name]
+
+
 def convert(source: Path, scheme: str, samples: Path, output: Path) -> None:
     program = [sys.executable, "-m", "edgeopt", "convert", str(source), "--target", "cpu"]
     words = ["--scheme", scheme, "--output", str(output)]
@@ -153,7 +169,7 @@ def compare_runners(device: Device, arguments: Any, small: dict[str, Any]) -> li
         return measured
 
     ways = {"agent": by("litert"), "native": by("native")}
-    for model in models(Path(arguments.folder)):
+    for model in chosen(arguments):
         request = wanted(model, arguments.seconds, arguments.threads)
         times = in_turn(ways, request, arguments.rounds, source)
         row = agreement(model.stem, ("agent", "native"), [(a, b) for a, b in times])
@@ -195,7 +211,7 @@ def compare_programs(device: Device, arguments: Any) -> list[Agreement]:
         own = with_options(request, {"kernels": "builtin"})
         return statistics.fmean(run(device, own, Silent(), "native").samples_ns or ())
 
-    for model in models(Path(arguments.folder)):
+    for model in chosen(arguments):
         probe = RunRequest(model=model, sha256=hash_path(model), runs=5, warmup=2)
         runs = max(10, int(arguments.seconds * 1e9 / by_hand(probe)))
         request = RunRequest(
@@ -231,8 +247,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--folder", default=str(cache_dir() / "agreement"))
     parser.add_argument("--device", default="local")
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--seconds", type=float, default=1.0)
+    parser.add_argument("--models", default="", help="only those with this in their names")
+    parser.add_argument("--rounds", type=int, default=24)
+    parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--benchmark-binary")
     parser.add_argument("--seed", type=int, default=0)
