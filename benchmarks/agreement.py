@@ -12,10 +12,10 @@
 
 The ratio of a round is of medians (of means in 2); the figure is the Hodges-Lehmann estimate of the
 rounds' ratios with its signed-rank interval (Hollander and Wolfe, Nonparametric Statistical
-Methods, 2nd ed., 3.2 and 3.3), which no single disturbed round moves. Processes of one model differ by 2 to
-3% by their memory layout alone: some twenty rounds are needed to tell 2%. FOLDER keeps the models,
-which are built where it does not hold them (needs TensorFlow: MobileNet v1 and v2 with random
-weights, float32 and int8).
+Methods, 2nd ed., 3.2 and 3.3), which no single disturbed round moves. Processes of one model differ
+by 2 to 3% by their memory layout alone: some twenty rounds are needed to tell 2%. FOLDER keeps the
+models, which are built where it does not hold them (needs TensorFlow: MobileNet v1 and v2 with
+random weights, float32 and int8).
 """
 
 from __future__ import annotations
