@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from edgeopt.device.load_answer import Phase, RawLoad
@@ -20,18 +20,20 @@ __all__ = ["load_figures"]
 
 _SLICES = 20  # batch means: enough of them for an interval, each long enough to forget the last
 _DRIFT = 0.10  # the lone thread before and after may differ by so much
+_LEAST_BUSY = 0.80  # of the cores that the threads could use: else others used them
 _P90_MIN, _P99_MIN = 10, 100
 
 
-def load_figures(raw: RawLoad, load: Load) -> dict[str, Any]:
+def load_figures(raw: RawLoad, load: Load, *, on_cpu: bool = True) -> dict[str, Any]:
     """The `throughput` object of a report. Rates are of samples where a batch was asked for, else
-    of inferences; times in nanoseconds, memory in bytes."""
+    of inferences; times in nanoseconds, memory in bytes. `on_cpu`: the cores do all of the work."""
     size = load.batch or 1
     phase = next(p for p in raw.phases if p.name == "load")
     lone = [_closed(p, size) for p in raw.phases if p.name == "alone"]
     mine = _open(phase, load, size) if load.rate else _closed(phase, size)
     alone = statistics.fmean(x["per_second"]["value"] for x in lone) if lone else None
     value = mine["per_second"]["value"]
+    reasons = list(_reasons(phase, lone, load, on_cpu))
     return {
         "loop": "open" if load.rate else "closed",
         "concurrency": load.concurrency,
@@ -44,7 +46,9 @@ def load_figures(raw: RawLoad, load: Load) -> dict[str, Any]:
         "memory": _memory(raw),
         "alone": {"per_second": alone, "phases": lone} if lone else None,
         "speedup": value / alone if alone and not load.rate else None,
-        "notes": list(_notes(phase, mine, lone, load)),
+        "valid": not reasons,
+        "invalid_reasons": reasons,
+        "notes": list(_notes(phase, mine, load)),
     }
 
 
@@ -143,23 +147,32 @@ def _memory(raw: RawLoad) -> dict[str, Any]:
     }
 
 
-def _notes(
-    phase: Phase, mine: dict[str, Any], lone: Sequence[dict[str, Any]], load: Load
-) -> list[str]:
-    notes = []
+def _reasons(
+    phase: Phase, lone: Sequence[dict[str, Any]], load: Load, on_cpu: bool
+) -> Iterator[str]:
+    """Why the figures are not of the device alone."""
     if len(lone) == 2:
         one, two = (part["per_second"]["value"] for part in lone)
         if abs(one - two) > _DRIFT * max(one, two):
-            notes.append(
-                f"One thread alone made {one:.4g} before and {two:.4g} after the load: something"
-                " else changed meanwhile (heat, other work), so the speedup is not to be trusted."
+            yield (
+                f"one thread alone made {one:.4g} a second before and {two:.4g} after the load"
+                f" (limit {100 * _DRIFT:.0f}%): the device changed meanwhile"
             )
+    if on_cpu and not load.rate and phase.cores is not None:
+        could, busy = min(load.concurrency, phase.cores), phase.cpu_ns / phase.wall_ns
+        if busy < _LEAST_BUSY * could:
+            yield (
+                f"its threads had {busy:.2g} of the {could} cores that they could use"
+                f" (limit {100 * _LEAST_BUSY:.0f}%): something else used them"
+            )
+
+
+def _notes(phase: Phase, mine: dict[str, Any], load: Load) -> Iterator[str]:
     if load.rate and not mine["kept_up"]:
-        notes.append(
+        yield (
             f"The device did not keep up with {load.rate:g} requests a second:"
             f" {mine['unanswered_at_end']} were unanswered at the end, so latencies grow with the"
             " time that the load lasts."
         )
     if phase.cores is not None and load.concurrency > phase.cores:
-        notes.append(f"{load.concurrency} threads share {phase.cores} cores.")
-    return notes
+        yield f"{load.concurrency} threads share {phase.cores} cores."

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from edgeopt.errors import InputError
+from edgeopt.errors import InputError, ResultError
 from edgeopt.facts import ModelFacts, Tensor
 from edgeopt.load import Load
 from edgeopt.pipeline.destination import device_spec, runtime_name
@@ -50,7 +50,8 @@ def _takes(tensor: Tensor, batch: int) -> bool:
 def run(session: Session) -> None:
     """Add what the load that the job asks for came to; nothing where it asks for none.
 
-    Raises InputError for what the runtime or the model cannot do, DeviceError when it fails.
+    Raises InputError for what the runtime or the model cannot do, DeviceError when it fails,
+    ResultError for figures that must not be believed; they are in the report by then.
     """
     from edgeopt.device import held
     from edgeopt.device.load_run import put_load
@@ -70,5 +71,13 @@ def run(session: Session) -> None:
         lost = device.lease_reasons()
     for note in found.notes:
         session.note(note)
-    notes = [*found.throughput["notes"], *lost]
-    session.add(throughput={**found.throughput, "notes": notes})
+    reasons = [*found.throughput["invalid_reasons"], *lost]
+    valid = {"valid": not reasons, "invalid_reasons": reasons}
+    session.add(throughput={**found.throughput, **valid})
+    if reasons and job.conditions == "judge":
+        raise ResultError(
+            f"The throughput of {spec.name} is invalid: {'; '.join(reasons)}.",
+            "Stop what else runs there and cool the board, then measure again; --conditions report"
+            " only tells.",
+            details={"invalid_reasons": reasons},
+        )

@@ -37,6 +37,8 @@ def throughput_view(found: Mapping[str, Any] | None) -> list[RenderableType]:
     cpu, memory = found["cpu"], found["memory"]
     table.add_row("cores", f"{cpu['busy_cores']:.2f} busy of {cpu['cores'] or '?'}")
     table.add_row("memory", _memory(memory))
+    if not found["valid"]:
+        table.add_row("[red]invalid[/]", "; ".join(map(_plain, found["invalid_reasons"])))
     parts: list[RenderableType] = ["", _title(found), table]
     return parts + [f"[yellow]note:[/] {_plain(note)}" for note in found["notes"]]
 

@@ -15,7 +15,7 @@ MS = 1_000_000
 
 
 def phase(name: str, *threads: list[tuple[int, int]], **changes: Any) -> Phase:
-    values = {"wall_ns": 10**10, "cpu_ns": 10**10, "cores": 2, "offered": None}
+    values = {"wall_ns": 10**10, "cpu_ns": 2 * 10**10, "cores": 2, "offered": None}
     return Phase(name=name, threads=tuple(map(tuple, threads)), **{**values, **changes})
 
 
@@ -95,7 +95,17 @@ def test_a_device_that_does_not_keep_up_is_told_of() -> None:
 def test_a_device_that_changed_meanwhile_has_no_speedup_to_trust() -> None:
     both = phase("load", steady(100, 10 * MS), steady(100, 10 * MS))
     found = load_figures(raw(alone(), both, alone(20 * MS)), Load(concurrency=2))
-    assert any("not to be trusted" in note for note in found["notes"])
+    assert not found["valid"] and "the device changed meanwhile" in found["invalid_reasons"][0]
+
+
+@pytest.mark.parametrize(("busy", "valid"), [(1.95, True), (1.5, False)])
+def test_threads_that_did_not_get_their_cores_measured_something_else(
+    busy: float, valid: bool
+) -> None:
+    both = phase("load", steady(99, MS), steady(99, MS), cpu_ns=int(busy * 10**10))
+    measured = raw(alone(), both, alone())
+    assert load_figures(measured, Load(concurrency=2))["valid"] is valid
+    assert load_figures(measured, Load(concurrency=2), on_cpu=False)["valid"]
 
 
 def test_memory_is_told_for_the_first_and_for_each_further_interpreter() -> None:

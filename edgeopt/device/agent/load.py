@@ -20,6 +20,7 @@ from .lines import AgentError, Lines
 from .readings import peak_rss_bytes, read, readings
 from .runtimes import CUSTOM_OP, check_accelerator, guarded, load_runtime, make_interpreter
 from .samples import given_inputs, random_inputs, set_inputs
+from .watch import usable_cores
 
 WARM_RUNS = 5
 MOST_REQUESTS = 400_000  # in one phase: two numbers each on one line
@@ -174,7 +175,7 @@ def phase(
         "offered": len(plan) if plan is not None else None,
         "wall_ns": wall,
         "cpu_ns": cpu_ns() - used,
-        "cores": os.cpu_count(),
+        "cores": len(usable_cores() or ()) or os.cpu_count(),
         "threads": [times(user, clock[0]) for user in users],
     }
 
