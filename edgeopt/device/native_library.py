@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 __all__ = ["PROVEN", "Library", "find_library"]
 
-# The C API has no headers in the wheel and changes between releases (2.1 makes a model without an
-# environment, 2.3 with one): a version is here when the tests have compared its outputs.
-PROVEN = ("2.3.0",)
+# The C API has no headers in the wheel and changes between releases (2.1.2 makes a model without an
+# environment): a version is here when its outputs were compared with the interpreter's, to the bit.
+PROVEN = ("2.3.0", "2.2.0", "2.1.6")
 _NAME = "libLiteRt.so"
 _MEMBER = f"ai_edge_litert/{_NAME}"
 _MAX_BYTES = 1 << 30
@@ -69,7 +69,7 @@ def find_library(
     if not found:
         raise DeviceError(
             f"The Python of {name} has no ai-edge-litert with LiteRT's C library in it.",
-            f"On that machine: python3 -m pip install ai-edge-litert=={PROVEN[-1]}. Name a virtual"
+            f"On that machine: python3 -m pip install ai-edge-litert=={PROVEN[0]}. Name a virtual"
             " environment's Python with --device-python, or give a wheel of it with"
             " --native-library.",
             details={"reason": "no_runtime"},
@@ -78,7 +78,7 @@ def find_library(
         raise DeviceError(
             f"{name} has ai-edge-litert {found['version'] or 'of unknown version'}; the native"
             f" runner calls the C API of {', '.join(PROVEN)}, which is another.",
-            f"Install ai-edge-litert=={PROVEN[-1]} there, or give its wheel with --native-library,"
+            f"Install ai-edge-litert=={PROVEN[0]} there, or give its wheel with --native-library,"
             " or use --runtime litert.",
             details={"reason": "version"},
         )
@@ -122,7 +122,7 @@ def _from_wheel(device: Device, wheel: Path, progress: Progress, keep: bool) -> 
         raise InputError(
             f"{wheel.name} is LiteRT {version}; the native runner calls the C API of"
             f" {', '.join(PROVEN)}.",
-            f"Give a wheel of ai-edge-litert {PROVEN[-1]}.",
+            f"Give a wheel of ai-edge-litert {PROVEN[0]}.",
         )
     if arch not in machines:
         raise InputError(
