@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.measurement.interval import median_error
@@ -107,7 +108,7 @@ def compare(
         for reason in measurement.invalid_reasons
     ]
     by_median = all(p.median_ns is not None for m in (old, new) for p in m.pooled)
-    before, after = (_Side.of(m.pooled, by_median=by_median) for m in (old, new))
+    before, after = (_Side(m.pooled, by_median=by_median) for m in (old, new))
     method, difference, intervals = _difference(before, after, (confidence, 0.95))
     intervals = [i and (i[0] / (1 + session), i[1] * (1 + session)) for i in intervals]
     ratio, interval = math.exp(difference), intervals[0]
@@ -144,28 +145,24 @@ def judge(ratio: float, interval: tuple[float, float], threshold: float) -> str:
     return "same" if low >= 1 / limit and high <= limit else "inconclusive"
 
 
-@dataclass(frozen=True, kw_only=True)
 class _Side:
     """The log times of processes, their variance, and what their own runs make of it.
 
     None: not to be told from what there is.
     """
 
-    logs: tuple[float, ...]
-    between: float | None
-    error: float | None
-
-    @staticmethod
-    def of(pooled: Sequence[JudgedProcess], *, by_median: bool) -> _Side:
+    def __init__(self, pooled: Sequence[JudgedProcess], *, by_median: bool) -> None:
+        self._pooled = pooled
         times = [p.median_ns if by_median else p.mean_ns for p in pooled]
-        logs = tuple(math.log(time_ns) for time_ns in times if time_ns is not None)
-        errors = [_own_error(p) for p in pooled]
+        self.logs = tuple(math.log(time_ns) for time_ns in times if time_ns is not None)
+        few = len(self.logs) < _LEAST_PROCESSES
+        self.between = None if few else statistics.variance(self.logs)
+
+    @cached_property
+    def error(self) -> float | None:
+        errors = [_own_error(p) for p in self._pooled]
         known = [e for e in errors if e is not None]
-        return _Side(
-            logs=logs,
-            between=statistics.variance(logs) if len(logs) >= _LEAST_PROCESSES else None,
-            error=statistics.median(known) if known and len(known) == len(errors) else None,
-        )
+        return statistics.median(known) if known and len(known) == len(errors) else None
 
 
 _Ends = tuple[float, float]

@@ -104,13 +104,15 @@ def of_processes(medians: Sequence[float], confidence: float = 0.95) -> tuple[fl
 
 def variance(processes: Sequence[Sequence[int]]) -> Variance:
     """The parts of the variance of the runs of these processes (method of moments)."""
-    logs = [[math.log(t) for t in samples] for samples in processes]
-    within = [statistics.variance(values) for values in logs if len(values) > 1]
+    import numpy as np
+
+    logs = [np.log(np.asarray(samples, dtype=np.float64)) for samples in processes]
+    within = [float(values.var(ddof=1)) for values in logs if len(values) > 1]
     errors = [e for e in map(median_error, processes) if e is not None]
     error = statistics.median(errors) if errors and len(errors) == len(processes) else None
     between = None
     if len(logs) > 1 and error is not None:
-        total = statistics.variance([statistics.median(values) for values in logs])
+        total = statistics.variance([float(np.median(values)) for values in logs])
         between = max(0.0, total - error)
     return Variance(
         within=statistics.fmean(within) if within else None, error=error, between=between

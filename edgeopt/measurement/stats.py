@@ -61,7 +61,8 @@ def median_interval(ordered: Sequence[float]) -> tuple[float, float] | None:
     """
     size = len(ordered)
     tail, rank = 0.0, 0
-    for successes in range(size // 2):
+    # Six standard deviations below the middle nothing is left to add up.
+    for successes in range(max(0, math.floor(size / 2 - 3 * math.sqrt(size))), size // 2):
         tail += math.exp(_log_choose(size, successes) - size * math.log(2))
         if tail > 0.025:
             break
@@ -76,10 +77,12 @@ def _log_choose(n: int, k: int) -> float:
 def of_samples(samples: Sequence[int], ci95_ns: tuple[float, float] | None) -> Stats:
     """The figures of single runs, with the interval that fits how they were taken."""
     ordered, size = sorted(samples), len(samples)
+    mean = statistics.fmean(ordered)
+    squares = math.fsum((time_ns - mean) ** 2 for time_ns in ordered)  # quicker than stdev
     return Stats(
         median_ns=percentile(ordered, 0.5),
-        mean_ns=statistics.fmean(ordered),
-        stdev_ns=statistics.stdev(ordered) if size > 1 else None,
+        mean_ns=mean,
+        stdev_ns=math.sqrt(squares / (size - 1)) if size > 1 else None,
         p90_ns=percentile(ordered, 0.9) if size >= _P90_MIN else None,
         p99_ns=percentile(ordered, 0.99) if size >= _P99_MIN else None,
         ci95_ns=ci95_ns,
