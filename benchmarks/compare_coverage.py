@@ -6,12 +6,16 @@ Part of benchmarks/compare.py (--coverage).
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import numpy as np
 
 from edgeopt.measurement import ProcessRun, measure
+from edgeopt.measurement.comparison import CONFIDENCE, THRESHOLD
+from edgeopt.measurement.comparison import judge as judge_ratio
 from edgeopt.measurement.interval import of_one_process, of_processes
 from edgeopt.measurement.modes import modes
+from edgeopt.measurement.ranks import shift, shift_interval
 from edgeopt.measurement.steady import judge
 
 __all__ = ["coverage"]
@@ -37,6 +41,9 @@ def coverage(repeats: int, seed: int) -> Iterator[tuple[str, str, str]]:
         yield _processes(source, repeats, name, draw)
         yield _stopped(source, repeats, name, draw)
     yield _whole(source, repeats)
+    for name, draw in _BETWEEN.items():
+        for slowdown in (0.0, 0.03):
+            yield _verdicts(source, repeats, name, draw, slowdown)
     for alike in (0.0, 0.5, 0.9):
         for count in (30, 200, 1000):
             traces = [_runs(source, count, alike, 0.03) for _ in range(repeats)]
@@ -85,8 +92,12 @@ _Draw = Callable[[np.random.Generator, int], "np.ndarray[tuple[int], np.dtype[np
 # The log of a process's median, around a typical process at 0.
 _BETWEEN: dict[str, _Draw] = {
     "normal, 0.2%": lambda r, n: 0.002 * r.standard_normal(n),
+    "normal, 0.5%": lambda r, n: 0.005 * r.standard_normal(n),
     "normal, 1%": lambda r, n: 0.01 * r.standard_normal(n),
     "Student's t of 3, 0.5%": lambda r, n: 0.005 * r.standard_t(3, n),
+    "1 in 10 is 20% slower, normal, 0.3%": lambda r, n: (
+        0.003 * r.standard_normal(n) + 0.18 * (r.random(n) < 0.1)
+    ),
     "two layouts 2% apart, even": lambda r, n: 0.01 * (2.0 * r.integers(0, 2, n) - 1),
 }
 
@@ -107,13 +118,33 @@ def _stopped(
     """Processes are added until the interval is 1% wide, or there are twenty."""
     wrong = 0
     for _ in range(repeats):
-        medians = np.exp(draw(source, 20))
-        for count in range(5, 21):
-            low, high = of_processes(list(medians[:count])) or (0, 0)
-            if high - low <= 0.01 * float(np.median(medians[:count])):
-                break
+        low, high = of_processes(list(_until_narrow(np.exp(draw(source, 20))))) or (0, 0)
         wrong += not low <= 1 <= high
     return "until 1% wide: 95% interval wrong", name, _share(wrong, repeats)
+
+
+def _verdicts(
+    source: np.random.Generator, repeats: int, name: str, draw: _Draw, slowdown: float
+) -> tuple[str, str, str]:
+    """Two measurements, each with processes until its interval is 1% wide or there are twenty."""
+    wanted = ("slower",) if slowdown else ("slower", "faster")
+    hits = 0
+    for _ in range(repeats):
+        sides = [np.log(_until_narrow(np.exp(draw(source, 20)))) for _ in range(2)]
+        new = list(sides[1] + np.log1p(slowdown))
+        ends = shift_interval(list(sides[0]), new, CONFIDENCE) or (-1.0, 1.0)
+        ratio, low, high = (float(np.exp(v)) for v in (shift(list(sides[0]), new), *ends))
+        hits += judge_ratio(ratio, (low, high), THRESHOLD) in wanted
+    what = "compare: 3% slower is found" if slowdown else "compare: equal builds differ"
+    return what, name, _share(hits, repeats)
+
+
+def _until_narrow(medians: Any) -> Any:
+    for count in range(5, len(medians) + 1):
+        low, high = of_processes(list(medians[:count])) or (0, 0)
+        if high - low <= 0.01 * float(np.median(medians[:count])):
+            return medians[:count]
+    return medians
 
 
 _MOVES: dict[str, Callable[[float], float]] = {
