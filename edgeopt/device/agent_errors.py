@@ -96,7 +96,7 @@ def _special(code: str, name: str, text: str, message: dict[str, Any]) -> Edgeop
     if code == "profiler":
         return ModelError(
             f"LiteRT's profiler on {name} cannot take this model: {text}.",
-            "Profile it with benchmark_model (--benchmark-binary), which takes all that run.",
+            "Profile it with --runtime benchmark_model --benchmark-binary PATH, which takes it.",
         )
     facts = message.get("facts")
     proven = facts.get("proven") if isinstance(facts, dict) else None
@@ -107,7 +107,7 @@ def _special(code: str, name: str, text: str, message: dict[str, Any]) -> Edgeop
     return DeviceError(
         f"{name} has no profiler that edgeopt can use: {text}.{known}",
         "Install that version there (pip install ai-edge-litert==VERSION), or profile with"
-        " benchmark_model (--benchmark-binary).",
+        " --runtime benchmark_model --benchmark-binary PATH.",
     )
 
 

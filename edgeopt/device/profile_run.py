@@ -19,7 +19,7 @@ from edgeopt.device.profile_figures import AGREES_WITHIN, figures, only_mean, wh
 from edgeopt.device.profile_table import operator_table, rows_of_table
 from edgeopt.device.run import RunRequest, RunResult
 from edgeopt.device.runner import run, runtime_of
-from edgeopt.errors import InputError
+from edgeopt.errors import InputError, ModelError
 from edgeopt.facts import ModelFacts
 from edgeopt.progress import Progress
 
@@ -87,7 +87,14 @@ def _by_events(
 ) -> Profiled:
     asked = {"kernels": kernels, "runs": runs or _RUNS, "time_s": 0 if runs else _TIME_S}
     asked["max_runs"] = runs or _MOST
-    told = ask(device, request, "profile", asked, progress)
+    try:
+        told = ask(device, request, "profile", asked, progress)
+    except ModelError as error:
+        if any(tensor.variable for tensor in facts.tensors()):
+            error.hint = (
+                f"It keeps state in variable tensors, which no compiled model can. {error.hint}"
+            )
+        raise
     raw = checked_profile(told.fields, device=device.transport.name, kernels=kernels)
     rows, groups = rows_of(raw, facts)
     found = {

@@ -87,7 +87,7 @@ def benchmark(
     """Run a .tflite as it is on a device. Several devices share their `references`."""
     session = Session(job, store, progress)
     session.references = references
-    return session.walk(_as_it_is, settle_device, loading.check, *_RUN)
+    return session.walk(_as_it_is, settle_device, profiling.check, loading.check, *_RUN)
 
 
 def as_it_is(session: Session) -> None:
@@ -97,7 +97,9 @@ def as_it_is(session: Session) -> None:
 
 def profile(job: Job, store: Store, progress: Progress) -> Report:
     """Where the time of a .tflite goes on a device, as it is; nothing is compared."""
-    return Session(job, store, progress).walk(_as_it_is, settle_device, profiling.run)
+    return Session(job, store, progress).walk(
+        _as_it_is, settle_device, profiling.check, profiling.run
+    )
 
 
 def deploy(job: Job, store: Store, progress: Progress) -> Report:
@@ -105,7 +107,7 @@ def deploy(job: Job, store: Store, progress: Progress) -> Report:
     make: tuple[Step, ...] = (_plan, _optimize, _verify)
     if not job.run:
         return _one_or_several(job, store, progress, make, (_compile,))
-    make = (compiling.refuse_pipeline, _plan, settle_device, _optimize, _verify)
+    make = (compiling.refuse_pipeline, _plan, settle_device, profiling.check, _optimize, _verify)
     return _one_or_several(job, store, progress, make, (_compile, *_RUN))
 
 

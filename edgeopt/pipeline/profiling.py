@@ -7,16 +7,30 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeopt.errors import DeviceError, InputError
-from edgeopt.pipeline.destination import device_spec
+from edgeopt.pipeline.destination import device_spec, runtime_name
 from edgeopt.pipeline.running import request_of
 from edgeopt.pipeline.session import Session
+from edgeopt.registry import BUILTINS
 
 if TYPE_CHECKING:
     from edgeopt.device import Device
     from edgeopt.device.profile_run import Profiled
     from edgeopt.report import Report
 
-__all__ = ["check_node_data", "run", "write_node_data"]
+__all__ = ["check", "check_node_data", "run", "write_node_data"]
+
+
+_WITH_A_PROFILER = ("litert", "edgetpu", "benchmark_model")
+
+
+def check(session: Session) -> None:
+    """Refuse, before any work, to profile what has no profiler (InputError)."""
+    runtime = runtime_name(session)
+    if session.job.profile and runtime in BUILTINS["runtimes"] and runtime not in _WITH_A_PROFILER:
+        raise InputError(
+            f"The runtime {runtime} has no profiler.",
+            "Profile with --runtime litert or --runtime benchmark_model.",
+        )
 
 
 def run(session: Session) -> None:
