@@ -15,6 +15,7 @@ from edgeopt.facts import ModelFacts, Tensor
 from edgeopt.findings import ConstraintReport, OpPlacement, Placement, Violation
 from edgeopt.model.layer_names import layer_names
 from edgeopt.report.candidates import PlanTable, candidates_table, search_text
+from edgeopt.report.conditions import add_conditions
 from edgeopt.report.estimate import add_rows, advice_view
 from edgeopt.report.measurement import add_measurement, measurement_notes
 from edgeopt.report.placement import cpu_table, placement_line
@@ -82,6 +83,7 @@ def deploy_summary(report: Report) -> RenderableType:
         grid.add_row("parity", _parity_line(report))
     if report.measurement:
         add_measurement(grid, report.measurement)
+    add_conditions(grid, report)
     parts: list[RenderableType] = [grid]
     if len(report.artifacts) > 1:
         parts += ["", _artifacts(report), *_files(report), *segments_view(report.compilation)]
