@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import atexit
 import hashlib
 import json
 import shutil
 import subprocess
+import tempfile
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,14 @@ from edgeopt.paths import demo_dir
 MODEL = demo_dir() / "fashion.tflite"
 STRICT = ("-std=c99", "-O1", "-g", "-Wall", "-Wextra", "-Werror")
 SANITIZERS = ("-fsanitize=address,undefined", "-fno-sanitize-recover=undefined")
+
+
+@cache
+def shared_cache() -> Path:
+    """A cache folder for this session, so that the host's side builds the program once."""
+    folder = tempfile.mkdtemp(prefix="edgeopt-native-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return Path(folder)
 
 
 def why_no_compiler() -> str:

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import tflite_models as tf
 from ai_edge_litert import schema_py_generated as schema
-from native_programs import why_no_compiler
+from native_programs import shared_cache, why_no_compiler
 from repair_models import open_batch
 
 from edgeopt.device import Device, DeviceSpec, connect
@@ -29,14 +29,9 @@ from edgeopt.progress import Silent
 pytestmark = pytest.mark.skipif(bool(why_no_compiler()), reason=why_no_compiler())
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
-def device(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
-    monkeypatch.setenv("EDGEOPT_CACHE", str(cache))
+def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
+    monkeypatch.setenv("EDGEOPT_CACHE", str(shared_cache()))
     with connect(DeviceSpec(name="local", kind="local", workdir=str(tmp_path / "w"))) as device:
         yield device
 

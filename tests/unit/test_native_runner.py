@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from native_programs import MODEL, library, why_no_compiler
+from native_programs import MODEL, library, shared_cache, why_no_compiler
 
 from edgeopt.device import Device, DeviceSpec, connect
 from edgeopt.device.native_build import build
@@ -29,15 +29,10 @@ CROSS = "aarch64-linux-gnu-gcc"
 COMPILERS = re.compile(r".*(cc|gcc|clang|c99|c89)(-[0-9.]+)?")
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture
-def device(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
+def device(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Device]:
     """This machine; the program that a first test has built serves the others."""
-    monkeypatch.setenv("EDGEOPT_CACHE", str(cache))
+    monkeypatch.setenv("EDGEOPT_CACHE", str(shared_cache()))
     with connect(DeviceSpec(name="local", kind="local", workdir=str(tmp_path / "w"))) as device:
         yield device
 
@@ -103,15 +98,11 @@ def test_it_is_built_once_and_leaves_nothing_when_asked_to(device: Device, tmp_p
     assert not (tmp_path / "w").exists()
 
 
-def test_what_one_board_has_built_never_goes_to_another(
-    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_what_one_board_has_built_never_goes_to_another(device: Device) -> None:
     """A hostile board could give any program for the one that it was to build."""
-    monkeypatch.setenv("EDGEOPT_CACHE", str(tmp_path / "empty"))
     first = build(device, Silent()).path
     device.transport.name = "another board"  # a double: the same machine, reached as another
-    second = build(device, Silent()).path
-    assert first != second
+    assert build(device, Silent()).path != first
     device.transport.name = "local"
     assert build(device, Silent()).path == first
 

@@ -1,8 +1,8 @@
 /* What is used of the C API of LiteRT 2 (Apache-2.0, github.com/google-ai-edge/LiteRT, litert/c).
  *
- * The wheel has no headers. The types and signatures here are those of 2.1.6 to 2.3.0; other releases have
- * others (2.1.2 makes a model without an environment): the host names the versions that this runner
- * was proven with, and calls no other.
+ * The wheel has no headers. The types and signatures here are those of 2.1.6 to 2.3.0; other
+ * releases have others (2.1.2 makes a model without an environment): the host calls no release that
+ * the tests have not compared.
  */
 #ifndef EDGEOPT_LITERT_H
 #define EDGEOPT_LITERT_H
