@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -71,8 +72,8 @@ def run(session: Session) -> None:
 def _record(session: Session, device: Device, found: Profiled) -> None:
     for note in found.notes:
         session.note(note)
-    lost = device.lease_reasons()
-    session.add(profile={**found.profile, "notes": [*found.profile["notes"], *lost]})
+    notes = [*found.profile["notes"], *_inside(session, found), *device.lease_reasons()]
+    session.add(profile={**found.profile, "notes": notes})
     if session.report.device is not None:  # what was measured says where
         return
     session.add(
@@ -91,6 +92,16 @@ def _record(session: Session, device: Device, found: Profiled) -> None:
             "transfer": found.transfer.to_json() if found.transfer else None,
         },
     )
+
+
+def _inside(session: Session, found: Profiled) -> list[str]:
+    """What a partition of a compiled model holds, where this deploy knows it."""
+    placed = session.report.placement
+    if found.profile["method"] != "whole" or placed is None or not placed.ops:
+        return []
+    mapped = Counter(op.op for op in placed.ops if op.placement != "cpu")
+    kinds = ", ".join(f"{count} {name}" for name, count in mapped.most_common())
+    return [f"Inside of the accelerator ({placed.source}): {kinds}."] if kinds else []
 
 
 def check_node_data(path: Path | None) -> None:
