@@ -52,7 +52,7 @@ def _fraction(ctx: click.Context, param: click.Parameter, value: Any) -> float:
 )  # fmt: skip
 @click.option(
     "--variant", "variants", multiple=True, metavar="NAME",
-    help="Of reports with several models or devices: which one; twice: of OLD, then of NEW.",
+    help="Of reports with several models or devices: which one. Twice: of OLD, then of NEW.",
 )  # fmt: skip
 @click.option(
     "--allow", multiple=True, metavar="KEY=REASON",
@@ -78,10 +78,12 @@ def compare(
     allowed = read_allowed(allow)
     names = _names(variants)
     documents = [_load(path, name) for path, name in zip((old, new), names, strict=True)]
+    if variants and not any("row" in d for d in documents):
+        raise InputError("Both reports are of one model on one device: leave out --variant.")
     measured = [Measurement.from_json(d["measurement"]) for d in documents]
     found = differences(documents, measured, allowed)
     content: dict[str, Any] = {
-        "old": str(old), "new": str(new), "variants": list(names), "threshold": threshold,
+        "old": str(old), "new": str(new), "variants": [d.get("row") for d in documents], "threshold": threshold,
         "differences": [d.to_json() for d in found],
     }  # fmt: skip
     _refuse(found, content)
@@ -96,7 +98,7 @@ def compare(
         _show(result, sides, found, notes)
     if result.verdict == "slower":
         raise ResultError(
-            f"{names[1] or new.name} is slower than {names[0] or old.name}: {result}",
+            f"{_name(new, documents[1])} is slower than {_name(old, documents[0])}: {result}",
             f"Find what changed, or accept it with a higher --threshold (now {threshold:g}).",
             reached=content,
         )
@@ -109,6 +111,10 @@ def _names(variants: Sequence[str]) -> tuple[str | None, str | None]:
         raise InputError("--variant can be given twice at most: of OLD, then of NEW.")
     first, last = (variants[0], variants[-1]) if variants else (None, None)
     return first, last
+
+
+def _name(path: Path, document: Mapping[str, Any]) -> str:
+    return str(document.get("row") or path.name)
 
 
 def _refuse(found: Sequence[Difference], content: Mapping[str, Any]) -> None:
@@ -167,11 +173,9 @@ def _load(path: Path, name: str | None) -> dict[str, Any]:
 
 
 def _row(path: Path, document: Mapping[str, Any], name: str | None) -> dict[str, Any]:
-    """The report itself, or the one of several that `name` picks."""
+    """The report itself, or the one of several that `name` picks, which is then its `row`."""
     kind = next((k for k in _ROWS if isinstance(document.get(k), list)), None)
     if kind is None:
-        if name is not None:
-            raise InputError(f"{path} is of one model on one device: there is no --variant {name}.")
         return dict(document)
     rows = {str(r.get("name")): r for r in document[kind] if isinstance(r, dict)}
     known = f"It has: {', '.join(rows)}."
@@ -179,7 +183,7 @@ def _row(path: Path, document: Mapping[str, Any], name: str | None) -> dict[str,
         raise InputError(f"{path} holds several measurements.", f"Pick with --variant. {known}")
     if name not in rows:
         raise InputError(f"{path} has no {name!r}.", known)
-    return {**rows[name], "interleaved": document.get("interleaved")}
+    return {**rows[name], "row": name, "interleaved": document.get("interleaved")}
 
 
 def _notes(result: Comparison, *, together: bool) -> list[str]:

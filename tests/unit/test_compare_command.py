@@ -126,6 +126,16 @@ def test_variants_of_one_interleaved_report_are_picked_by_name(write: Any) -> No
     assert unnamed is not None and "--variant" in str(unnamed)
 
 
+def test_a_device_of_a_report_of_several_is_picked_by_name(write: Any) -> None:
+    rows = [{"name": n, **report(several(1e6, s))} for n, s in (("pi-a", 1), ("pi-b", 2))]
+    fleet = write("fleet", {"schema": "edgeopt.benchmark/1", "devices": rows})
+    assert compared(fleet, fleet, "--variant", "pi-a", "--variant", "pi-b").exit_code == 0
+    alone = write("old", report(several(1e6, 3)))
+    done = compared(alone, fleet, "--variant", "pi-b", "--json")
+    assert json.loads(done.stdout)["variants"] == [None, "pi-b"]
+    assert "leave out --variant" in str(compared(alone, alone, "--variant", "pi-b").exception)
+
+
 def test_an_invalid_measurement_is_refused_with_its_reasons(write: Any) -> None:
     throttled = [process(1e6, n, invalid_reasons=("throttled",)) for n in range(5)]
     old, new = (
