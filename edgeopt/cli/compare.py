@@ -83,7 +83,8 @@ def compare(
     measured = [Measurement.from_json(d["measurement"]) for d in documents]
     found = differences(documents, measured, allowed)
     content: dict[str, Any] = {
-        "old": str(old), "new": str(new), "variants": [d.get("row") for d in documents], "threshold": threshold,
+        "old": str(old), "new": str(new), "variants": [d.get("row") for d in documents],
+        "threshold": threshold,
         "differences": [d.to_json() for d in found],
     }  # fmt: skip
     _refuse(found, content)
