@@ -6,6 +6,7 @@ import hashlib
 import os
 import re
 import shutil
+import subprocess
 import sys
 import zipfile
 from collections.abc import Iterator
@@ -17,7 +18,7 @@ import numpy as np
 import pytest
 from native_programs import MODEL, library, shared_cache, why_no_compiler
 
-from edgeopt.device import Device, DeviceSpec, connect
+from edgeopt.device import Device, DeviceSpec, connect, native_build
 from edgeopt.device.native_build import build
 from edgeopt.device.run import RunRequest
 from edgeopt.device.runner import host_outputs, run
@@ -197,6 +198,28 @@ def python_with(folder: Path, version: str | None) -> str:
     program.write_text(f'#!/bin/sh\nPYTHONPATH={folder}/site exec {sys.executable} -S "$@"\n')
     program.chmod(0o755)
     return str(program)
+
+
+def crashing_library(target: Path) -> None:
+    """A double of libLiteRt.so: every function is there, and the first one crashes."""
+    header = Path(native_build.__file__).with_name("native") / "litert.h"
+    names = re.findall(r"X\(\w+, (\w+),", header.read_text())
+    assert len(names) > 30
+    body = "(void) { *(volatile int *)0 = 1; return 0; }"
+    code = "".join(f"int LiteRt{name}{body}\n" for name in names)
+    argv = ["cc", "-shared", "-fPIC", "-w", "-x", "c", "-", "-o", str(target)]
+    subprocess.run(argv, input=code, text=True, check=True)
+
+
+def test_a_crash_in_the_library_is_named_with_its_stage(device: Device, tmp_path: Path) -> None:
+    device.spec = replace(device.spec, python=python_with(tmp_path, "2.3.0"))
+    double = tmp_path / "site" / "ai_edge_litert" / "libLiteRt.so"
+    double.unlink()
+    crashing_library(double)
+    error = failure(device, request())
+    assert isinstance(error, DeviceError)
+    assert "SIGSEGV" in error.message
+    assert "load (native)" in error.message
 
 
 @pytest.mark.parametrize("version", ["2.1.0", "9.0.0", None])

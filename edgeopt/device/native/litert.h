@@ -64,7 +64,8 @@ enum { OK = 0, CPU = 1, ANY_INT = 2, AUTO_REGISTER = 24, MIN_SEVERITY = 25, WARN
     X(int, GetCompiledModelOutputTensorLayouts, (void *, size_t, size_t, Layout *, bool)) \
     X(int, GetCompiledModelInputBufferRequirements, (void *, size_t, size_t, void **)) \
     X(int, GetCompiledModelOutputBufferRequirements, (void *, size_t, size_t, void **)) \
-    X(int, CreateManagedTensorBufferFromRequirements, (void *, const TensorType *, void *, void **)) \
+    X(int, CreateManagedTensorBufferFromRequirements, \
+      (void *, const TensorType *, void *, void **)) \
     X(int, GetTensorBufferHostMemory, (void *, void **)) \
     X(int, GetTensorBufferSize, (void *, size_t *)) \
     X(void, DestroyTensorBuffer, (void *)) \

@@ -35,7 +35,7 @@ static const char *compiler(void) {
 #endif
 }
 
-/* For the test that holds it against the agent's rule: a trace on stdin, where it ends on stdout. */
+/* For the test that holds it against the agent's rule: a trace in, where it ends out. */
 static int settle_only(int argc, char **argv) {
     Settle settle = {.floor_runs = 1, .ceiling_runs = 100000, .ceiling_s = 5};
     if (argc == 6) {

@@ -86,7 +86,8 @@ static bool ask(char *const argv[], char *text, size_t room) {
     for (ssize_t got = 1; started && got > 0 && size + 1 < room;) {
         struct pollfd waiting = {.fd = ends[0], .events = POLLIN};
         int left = (int)((end - now_ns()) / 1000000);
-        got = left > 0 && poll(&waiting, 1, left) > 0 ? read(ends[0], text + size, room - 1 - size) : -1;
+        bool ready = left > 0 && poll(&waiting, 1, left) > 0;
+        got = ready ? read(ends[0], text + size, room - 1 - size) : -1;
         if (got > 0) size += (size_t)got;
     }
     close(ends[0]);

@@ -1,7 +1,7 @@
 /* The native runner: times a .tflite through the C API of LiteRT. C99 and POSIX, nothing else.
  *
- * A request on stdin, lines of "key value" and a last one "end"; JSON lines on stdout, those of the on-device agent
- * (edgeopt/device/agent/): it reads, times, and judges nothing.
+ * A request on stdin, lines of "key value" and a last one "end"; JSON lines on stdout, those of the
+ * on-device agent (edgeopt/device/agent/): it reads, times, and judges nothing.
  */
 #ifndef EDGEOPT_RUNNER_H
 #define EDGEOPT_RUNNER_H
@@ -70,8 +70,8 @@ void *read_file(const char *path, size_t *size); /* aligned to 64 bytes; fails b
 size_t element_bytes(int type);                   /* 0: not one that is sent as raw bytes */
 const char *element_name(int type);               /* as numpy calls it */
 
-/* attend.c */
-void attend(int64_t silence_ms); /* end this process when the host is silent for so long; 0: never */
+/* attend.c: ends this process when the host is silent for so long; 0: never. */
+void attend(int64_t silence_ms);
 
 /* files.c: small system files; what cannot be read is false, or -1. */
 #define SYS_CPU "/sys/devices/system/cpu"

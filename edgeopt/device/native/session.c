@@ -43,7 +43,8 @@ void open_runtime(const Request *request) {
     FUNCTIONS(FIND)
 #undef FIND
     /* The CPU only: else it looks for the libraries of GPUs and NPUs, and may load them. */
-    EnvironmentOption options[] = {{AUTO_REGISTER, {ANY_INT, CPU}}, {MIN_SEVERITY, {ANY_INT, WARNING}}};
+    EnvironmentOption options[] = {{AUTO_REGISTER, {ANY_INT, CPU}},
+                                   {MIN_SEVERITY, {ANY_INT, WARNING}}};
     check(api.CreateEnvironment(2, options, &environment), "environment");
 }
 
@@ -86,7 +87,8 @@ static void *main_signature(Session *self, void **graph) {
 
 static void shape_of(Shape *shape, int type, const Layout *layout) {
     *shape = (Shape){.type = type, .rank = (int)layout->rank, .bytes = element_bytes(type)};
-    if (!shape->bytes) fail("load", "tensors of LiteRT's element type %d: use the litert runtime", type);
+    if (!shape->bytes)
+        fail("load", "tensors of LiteRT's element type %d: use the litert runtime", type);
     if (shape->rank > MAX_RANK) fail("load", "a tensor of %d dimensions", shape->rank);
     for (int i = 0; i < shape->rank; i++) {
         shape->dims[i] = layout->dims[i];
