@@ -19,7 +19,7 @@ from edgeopt.device.packing import Transfer
 from edgeopt.device.prepare_cores import pinned
 from edgeopt.device.printable import clean_text
 from edgeopt.device.run import RunRequest, RunResult
-from edgeopt.device.shell_conditions import read_conditions
+from edgeopt.device.shell_conditions import BETWEEN, parse_between, read_conditions
 from edgeopt.device.transport import SILENCE_S, attending
 from edgeopt.errors import DeviceError, InputError
 
@@ -38,23 +38,25 @@ _PROFILE_CHARS = 20_000_000  # three lines an operator, each with the names of i
 _HARMLESS = {"report_peak_memory_footprint", "max_secs", "min_secs", "warmup_min_secs"}
 _WARMUP_S = 0.5  # its own default, where no number was asked for: it has no rule for settled
 _LOCK_WAIT_S = 120.0
+_LOOKS_BYTES, _LOOKS_S = 2_000_000, 30.0
 _BUSY = 75  # EX_TEMPFAIL of sysexits.h
 # One measurement at a time, by the lock file that the agent takes too: $1 it, $2 seconds to wait.
 # The program is a child and not exec'ed: Linux counts what a process was before its exec as its
 # peak memory, and on this machine that would be edgeopt itself. It is ended when stdin closes, or
 # brings nothing for $3 seconds where the shell's read knows -t (Android's, busybox, bash; not
 # dash): then nobody waits for it any more. $3 '': stdin tells nothing. Android's shell hands fd 9
-# to a program only when it is named there.
+# to a program only when it is named there. $4 a script that looks at the program, $5 what it says.
 _ALONE = r"""if command -v flock >/dev/null 2>&1 && exec 9>>"$1"; then n=0
 until flock -n 9 9>&9; do
   n=$((n + 1)); [ $n -le $2 ] || { echo 'edgeopt: busy' >&2; exit 75; }; sleep 1
 done; fi
-quiet=$3; shift 3; [ -n "$quiet" ] || { "$@"; exit $?; }
+quiet=$3; look=$4; into=$5; shift 5; [ -n "$quiet" ] || { "$@"; exit $?; }
 exec 3<&0; "$@" </dev/null 3<&- & p=$!
+umask 077; sh -c "$look" edgeopt $p </dev/null >"$into" 2>/dev/null 3<&- 9>&- & s=$!
 (read -t 1 -r x) </dev/null >/dev/null 2>&1; [ $? -eq 1 ] && quiet="-t $quiet" || quiet=
 (while read $quiet -r x; do :; done; kill -USR1 $p) <&3 3<&- 9>&- >/dev/null 2>&1 & w=$!
-trap 'kill -KILL $p $w; exit 129' HUP TERM
-wait $p; e=$?; kill -KILL $w 2>/dev/null; exit $e"""
+trap 'kill -KILL $p $w $s; exit 129' HUP TERM
+wait $p; e=$?; kill -KILL $w $s 2>/dev/null; exit $e"""
 _APPROXIMATE = "approximate: sampled every 50 ms, the benchmark program itself included"
 
 
@@ -94,7 +96,9 @@ def run(device: Device, request: RunRequest, progress: Progress) -> RunResult:
         many = "runs" if request.time_s else f"{request.runs} runs"
         progress.stage(f"Timing {many} with benchmark_model")
         argv = pinned([binary.path, f"--graph={model.path}", *words], request.cores)
-        done = _execute(device, request, argv)
+        with device.workspace.run_dir() as folder:
+            done = _execute(device, request, argv, f"{folder}/looks")
+            during = _looks(device, request, f"{folder}/looks")
         after, _ = read_conditions(device.transport, model.path)
     most = _PROFILE_CHARS if request.options.get("op_profiling") == "true" else _LOG_CHARS
     log = clean_text((done.stdout + done.stderr).decode(errors="replace"), most)
@@ -104,7 +108,7 @@ def run(device: Device, request: RunRequest, progress: Progress) -> RunResult:
     output = parse_output(log)
     _check_flags(device, output, log, gpu, words)
     _tell(progress, request, output, gpu)
-    states = {"before": before, "after": after}
+    states = {"before": before, "during": during, "after": after}
     return _result(device, request, binary, output, gpu, states, model.transfer, log)
 
 
@@ -146,7 +150,7 @@ def _result(
     )
 
 
-def _execute(device: Device, request: RunRequest, argv: list[str]) -> Completed:
+def _execute(device: Device, request: RunRequest, argv: list[str], looks: str) -> Completed:
     """Run it alone on the device, as a child of a small shell (see _ALONE)."""
     name, wait_s = device.transport.name, int(min(_LOCK_WAIT_S, request.timeout_s / 2))
     lock = f"{device.workspace.root}/edgeopt.lock"
@@ -154,7 +158,7 @@ def _execute(device: Device, request: RunRequest, argv: list[str]) -> Completed:
     quiet_s = f"{SILENCE_S:.0f}" if attend else ""
     try:
         done = (attend or device.transport.run)(
-            ["sh", "-c", _ALONE, "sh", lock, str(wait_s), quiet_s, *argv],
+            ["sh", "-c", _ALONE, "sh", lock, str(wait_s), quiet_s, BETWEEN, looks, *argv],
             timeout_s=request.timeout_s,
         )
     except DeviceError as error:
@@ -171,6 +175,13 @@ def _execute(device: Device, request: RunRequest, argv: list[str]) -> Completed:
             "Wait for it, or end it there.",
         )
     return done
+
+
+def _looks(device: Device, request: RunRequest, path: str) -> dict[str, Any]:
+    """What was seen of the board while the program ran; empty where it could not be looked at."""
+    done = device.transport.run(["tail", "-c", f"{_LOOKS_BYTES}", path], timeout_s=_LOOKS_S)
+    said = done.stdout.decode(errors="replace") if done.exit_code == 0 else ""
+    return parse_between(said, request.cores)
 
 
 def flags(request: RunRequest) -> list[str]:

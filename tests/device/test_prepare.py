@@ -178,7 +178,7 @@ def test_an_agent_that_is_killed_ends_the_run_with_the_governor_put_back(board: 
     assert until(lambda: board.sshd.running(".pyz"))
     assert until(lambda: any(kill(pid) for pid in board.sshd.sessions()))
     code, document, err = answer(process)
-    assert code == 5 and "out of memory" in err
+    assert code == 5 and "OOM" in err
     assert document["preparation"]["restored"] is True
     assert board.governors == AS_BEFORE and board.records == []
 

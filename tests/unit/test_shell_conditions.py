@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
+
 import pytest
 
 from edgeopt.device.conditions import changed_conditions as reasons
 from edgeopt.device.local import LocalTransport
-from edgeopt.device.shell_conditions import parse_conditions, read_conditions
+from edgeopt.device.shell_conditions import (
+    BETWEEN,
+    parse_between,
+    parse_conditions,
+    read_conditions,
+)
 
 PHONE = """governor 0=schedutil
 governor 10=walt
@@ -72,3 +82,41 @@ def test_this_machine_answers_the_script(tmp_path: object) -> None:
     (tmp_path / "m").write_bytes(b"abc")
     _, sha256 = read_conditions(LocalTransport(), str(tmp_path / "m"))
     assert sha256 == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_program_is_looked_at_while_it_runs_by_what_the_kernel_counts() -> None:
+    program = subprocess.Popen([sys.executable, "-c", "while True: pass"])
+    look = subprocess.Popen(
+        ["sh", "-c", BETWEEN, "edgeopt", str(program.pid)], stdout=subprocess.PIPE, text=True
+    )
+    time.sleep(3.2)
+    program.kill()
+    program.wait()
+    found = parse_between(look.communicate(timeout=10)[0])
+    usage = found["usage"]
+    assert len(found["readings"]) >= 2 and usage["wall_s"] >= 0.9
+    assert 0 < usage["own_cpu_s"] <= usage["wall_s"] + 0.1
+    assert usage["busy_s"] >= usage["own_cpu_s"] and usage["seen_cores"] == os.cpu_count()
+
+
+LOOK = """
+look
+uptime={uptime}
+own=7 (a ) b) S 1 2 3 4 5 6 7 8 9 10 {own} 20 0 0
+machine 0={busy} 0 0 50 0 0 0 0 0 0
+machine 1=90 0 0 50 0 0 0 0 0 0
+waited 7=1 {waited} 3
+"""
+
+
+def test_others_use_is_what_is_left_of_the_cores_that_are_asked_for() -> None:
+    rows = [(10.5, 100, 200, 0), (12.5, 200, 500, 10**9), (99, 0, 0, 0)]
+    text = "".join(LOOK.format(uptime=u, own=o, busy=b, waited=w) for u, o, b, w in rows)
+    usage = parse_between(text, cores=(0,))["usage"]
+    assert (usage["wall_s"], usage["own_cpu_s"], usage["busy_s"]) == (2.0, 1.0, 3.0)
+    assert (usage["others_cpu_s"], usage["waited_s"], usage["seen_cores"]) == (2.0, 1.0, 1)
+
+
+@pytest.mark.parametrize("text", ["", "look\n", "look\nown=1\nlook\nuptime=1e9\nlook\n", "\0\xff"])
+def test_looks_that_make_no_sense_say_nothing(text: str) -> None:
+    assert parse_between(text)["usage"] == {}
