@@ -23,8 +23,8 @@ from pathlib import Path
 import pytest
 
 _TOOLS = ("mmdebstrap", "ip", "unshare", "nsenter", "setpriv", "tar", "chroot")
-_PACKAGES = "adbd,procps,toybox"
-_TARBALL = "adbd-trixie-1.tar"
+_PACKAGES = "adbd,procps,toybox,mksh"
+_TARBALL = "adbd-trixie-2.tar"
 _PATH = "/usr/local/bin:/usr/bin:/bin"
 
 # The stand-in for Android's own program; its answers say that they are a test's.
@@ -116,7 +116,7 @@ def _build(tarball: Path) -> None:
     part.replace(tarball)
 
 
-def _unpack(root: Path) -> None:
+def unpack(root: Path) -> None:
     root.mkdir()
     # Device nodes are left out: the real /dev is bound over them.
     _run("tar", "-C", str(root), "--exclude=./dev/*", "-xf", str(root_tarball()), timeout_s=120)
@@ -171,7 +171,7 @@ def _cable(pid: int) -> tuple[str, str]:
     return ours, f"{net}.2"
 
 
-def _listening(address: str) -> bool:
+def listening(address: str) -> bool:
     with contextlib.suppress(OSError), socket.create_connection((address, 5555), timeout=0.5):
         return True
     return False
@@ -205,7 +205,7 @@ def running_adbd() -> Iterator[Adbd]:
     process: subprocess.Popen[bytes] | None = None
     link = ""
     try:
-        _unpack(folder / "root")
+        unpack(folder / "root")
         process = _start(folder / "root")
         pid = process.pid
         _wait("the namespaces exist", lambda: _own_network(pid))
@@ -213,7 +213,7 @@ def running_adbd() -> Iterator[Adbd]:
             link, address = _cable(pid)
         except subprocess.CalledProcessError as error:
             raise Unavailable(f"no virtual network cable: {error.stderr!r}") from error
-        _wait("adbd listens", lambda: _listening(address))
+        _wait("adbd listens", lambda: listening(address))
         yield Adbd(serial=f"{address}:5555", root=folder / "root", env=env, link=link)
     finally:
         with contextlib.suppress(OSError, subprocess.SubprocessError):

@@ -44,7 +44,7 @@ class Board(World, Sshd):
         run(*self.enter("-m"), "mount", "-t", "tmpfs", "-o", options, "tmpfs", str(folder))
 
     def unmount(self, folder: Path) -> None:
-        run(*self.enter("-m"), "umount", "-l", str(folder))
+        run(*self.enter("-m", "-p"), "umount", "-l", str(folder))
 
     def inside(self, *words: str) -> subprocess.Popen[bytes]:
         return subprocess.Popen([*self.enter("-m", "-n", "-p"), *words])
