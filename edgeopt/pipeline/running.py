@@ -86,17 +86,19 @@ def run_together(
         finally:
             for part in parts:
                 part.record(device, effort)
-        errors = [found.get(name) for name in names]
-        for error in errors:
+        for error in found.values():
             _hint(first, error)
-    for place, part in enumerate(parts):
-        if errors[place] is None:
-            try:
-                _parity(part)
-                _believe(part.session)
-            except EdgeoptError as error:
-                errors[place] = error
-    return errors
+    return [found.get(part.name) or _proven(part) for part in parts]
+
+
+def _proven(part: Measuring) -> EdgeoptError | None:
+    """What speaks against the answers, or against the times."""
+    try:
+        _parity(part)
+        _believe(part.session)
+    except EdgeoptError as error:
+        return error
+    return None
 
 
 def _facts(session: Session) -> ModelFacts:
@@ -208,8 +210,8 @@ def _believe(session: Session) -> None:
     reasons = list(measured.invalid_reasons)
     raise ResultError(
         f"The measurement on {session.report.device['name']} is invalid: {'; '.join(reasons)}.",
-        "Cool and power the board, fix its clock (governor `performance`), stop what else runs"
-        " there, then measure again.",
+        "Cool and power the board and stop what else runs there; --prepare fixes its clock,"
+        " --retries N measures again when it has cooled, --conditions report only says it.",
         details={"invalid_reasons": reasons},
     )
 
