@@ -54,10 +54,10 @@ def differences(
     A field that only one of them has (an older report) is no difference but for the inputs.
     """
     old, new = documents
-    devices = [d.get("device") or {} for d in documents]
+    devices = [_table(d.get("device")) for d in documents]
     found: list[tuple[str, str]] = []
     for fact in ("cpu", "arch", "model"):
-        before, after = ((d.get("facts") or {}).get(fact) for d in devices)
+        before, after = (_table(d.get("facts")).get(fact) for d in devices)
         found += _differ("device", f"device {fact}", before, after)
     for key, fields in _DEVICE.items():
         for name in fields:
@@ -99,10 +99,16 @@ def _differ(key: str, name: str, before: Any, after: Any) -> list[tuple[str, str
 
 
 def _shapes(document: Mapping[str, Any]) -> str | None:
-    inputs = (document.get("model") or {}).get("inputs")
-    if not inputs:
+    inputs = _table(document.get("model")).get("inputs")
+    if not isinstance(inputs, list) or not inputs:
         return None
-    return ", ".join("x".join(map(str, tensor.get("shape") or ("?",))) for tensor in inputs)
+    shapes = [_table(tensor).get("shape") for tensor in inputs]
+    return ", ".join("x".join(map(str, s)) if isinstance(s, list) else "?" for s in shapes)
+
+
+def _table(value: Any) -> Mapping[str, Any]:
+    """What a foreign report has in an object's place is not trusted to be one."""
+    return value if isinstance(value, Mapping) else {}
 
 
 def _inputs(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, str]]:

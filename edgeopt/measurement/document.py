@@ -23,7 +23,7 @@ def read_measurement(document: Mapping[str, Any]) -> Measurement:
         return measure(
             processes=list(_processes(document, rows)) if rows else [_process(document, document)],
             asked=_number(document.get("processes_asked")) if rows else None,
-            precision=(document.get("precision") or {}).get("asked"),
+            precision=_fraction((document.get("precision") or {}).get("asked")),
             judged=bool(document.get("judged", True)),
         )
     except (TypeError, ValueError, AttributeError, KeyError, ResultError) as error:
@@ -69,7 +69,7 @@ def _process(row: Mapping[str, Any], times: Mapping[str, Any]) -> ProcessRun:
         conditions=dict(row.get("conditions") or {}),
         invalid_reasons=_given_reasons(row),
         notes=tuple(map(str, row.get("notes") or ())) if "pooled" in row else (),
-        started_s=row.get("started_s"),
+        started_s=_fraction(row.get("started_s")),
     )
 
 
@@ -90,6 +90,14 @@ def _number(value: Any) -> int | None:
     if value is not None and type(value) is not int:
         raise TypeError(f"{value!r} is not a whole number.")
     return value
+
+
+def _fraction(value: Any) -> float | None:
+    if value is None:
+        return None
+    if type(value) not in (int, float):
+        raise TypeError(f"{value!r} is not a number.")
+    return float(value)
 
 
 def _whole(values: Any) -> tuple[int, ...] | None:

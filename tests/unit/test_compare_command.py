@@ -186,6 +186,26 @@ def test_a_foreign_file_is_an_input_error(tmp_path: Path, text: str) -> None:
     assert error is not None and getattr(error, "exit_code", None) == 2, error
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"model": 3},
+        {"model": {"inputs": [3]}},
+        {"model": {"inputs": 3}},
+        {"device": {"facts": [1]}},
+        {"device": {"facts": {"model": "\x1b[2J" * 9}, "threads": {"a": []}}},
+    ],
+)
+def test_an_odd_report_is_refused_or_compared_and_never_a_crash(
+    write: Any, change: dict[str, Any]
+) -> None:
+    good, odd = report(several(1e6, 1)), report(several(1e6, 2)) | change
+    waived = [f"--allow={key}=test" for key in ("device", "runtime", "threads", "shapes", "inputs")]
+    done = compared(write("good", good), write("odd", odd), *waived)
+    assert getattr(done.exception, "exit_code", done.exit_code) in (0, 2, 6), done.exception
+    assert "\x1b[2J" not in done.output
+
+
 def test_the_terminal_shows_both_sides_and_what_was_waived(write: Any) -> None:
     old = write("old", report(several(1e6, 1)))
     new = write("new", report(several(1e6, 2), threads=2))
