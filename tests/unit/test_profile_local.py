@@ -5,6 +5,8 @@ from __future__ import annotations
 import hashlib
 import sys
 import textwrap
+import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -183,3 +185,29 @@ def test_benchmark_model_takes_no_load(device: Device) -> None:
     wanted = replace(request(), options={"runtime": "benchmark_model"})
     with pytest.raises(InputError, match="one request at a time"):
         put_load(device, wanted, Load(concurrency=2), Silent())
+
+
+def test_invoke_lets_go_of_pythons_lock() -> None:
+    """What loads with threads stand on: another thread wakes up while one long call computes."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    slow = Interpreter(model_content=chain(0, 40, width=2_000_000))
+    slow.allocate_tensors()
+    slow.invoke()
+    begun, done = threading.Event(), threading.Event()
+
+    def compute() -> None:
+        begun.set()
+        slow.invoke()
+        done.set()
+
+    worker = threading.Thread(target=compute)
+    started, woken = time.monotonic(), 0
+    worker.start()
+    begun.wait()
+    while not done.is_set():
+        time.sleep(0.0005)
+        woken += 1
+    worker.join()
+    took_ms = 1000 * (time.monotonic() - started)
+    assert took_ms > 5 and woken >= 4, f"woke up {woken} times in {took_ms:.0f} ms"

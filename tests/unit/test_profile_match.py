@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from typing import Any
 
@@ -14,6 +15,7 @@ from edgeopt.device.profile_figures import figures, middle
 from edgeopt.device.profile_partition import aligned, partitions, suits
 from edgeopt.errors import DeviceError
 from edgeopt.facts import ModelFacts
+from edgeopt.report.node_data import node_times
 
 CONV, DWCONV = "Convolution (NHWC, F32) IGEMM", "Convolution (NHWC, F32) DWConv"
 DENSE, RESHAPE = "Fully Connected (NC, F32) GEMM", "Static Reshape (NC)"
@@ -174,6 +176,20 @@ def test_runs_that_are_each_disturbed_somewhere_are_called_disturbed() -> None:
 
 def test_the_middle_half_is_finer_than_a_median_and_deaf_to_outliers() -> None:
     assert middle([2, 2, 2, 2, 3, 3, 3, 1000]) == 2.5
+
+
+def test_times_are_node_data_as_model_explorers_own_package_writes_it() -> None:
+    graph = chain("CONV_2D", "SUB", "ADD").subgraphs[0]
+    found = node_times(graph, {0: 12.5, 2: 0.0}, "us", "serving")
+    (content,) = found.values()
+    names = [op.outputs[0].name for op in graph.operators]
+    assert content["results"] == {names[0]: {"value": 12.5}, names[2]: {"value": 0.0}}
+    builder = pytest.importorskip("model_explorer").node_data_builder
+    colours = [builder.GradientItem(**item) for item in content["gradient"]]
+    results = {k: builder.NodeDataResult(**v) for k, v in content["results"].items()}
+    made = builder.GraphNodeData(results=results, gradient=colours, name="us")
+    theirs = json.loads(builder.ModelNodeData(graphsData={"g": made}).to_json_string())["g"]
+    assert content.items() <= theirs.items()
 
 
 def answer(**changes: Any) -> dict[str, Any]:
