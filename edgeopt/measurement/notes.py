@@ -83,7 +83,7 @@ def _process_notes(measured: Measurement) -> list[str]:
         notes.append(f"Reported and not judged: {told}.")
     elif measured.left_out:
         told = "; ".join(_by_process(measured.processes))
-        notes.append(f"Left out, {len(measured.left_out)} of {total} processes: {told}.")
+        notes.append(f"{len(measured.left_out)} of {total} processes left out: {told}.")
     if measured.samples_ns and len(measured.pooled) == 1:
         notes.append("One process: how much processes differ is not in the interval.")
     between = (measured.details["variance"] or {}).get("between_sd")

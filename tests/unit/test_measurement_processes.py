@@ -59,7 +59,7 @@ def test_a_disturbed_process_is_left_out_said_and_kept_in_the_document() -> None
     found = measure(processes=runs, asked=5)
     assert found.valid
     assert max(found.samples_ns or ()) < 1.1e6
-    assert "Left out, 1 of 5 processes: process 5: throttled." in found.notes
+    assert "1 of 5 processes left out: process 5: throttled." in found.notes
     row = found.to_json()["processes"][4]
     assert (row["pooled"], row["valid"]) == (False, False)
     assert row["samples_ns"] == list(runs[4].samples_ns or ())
