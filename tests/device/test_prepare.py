@@ -221,6 +221,32 @@ def test_what_somebody_else_set_meanwhile_is_left(board: Board) -> None:
     assert board.governors == ["ondemand", "ondemand", "userspace", "ondemand"]
 
 
+@pytest.mark.slow
+def test_what_is_not_permitted_is_said_and_nothing_is_left(board: Board) -> None:
+    assert board.sshd.inside("mount", "-o", "remount,bind,ro", "/sys").wait() == 0
+    code, document, err = answer(board.start("--prepare", "--runs", "20"))
+    assert code == 0, err
+    ready = document["preparation"]
+    assert ready["governor_refused"] == {str(n): "ondemand" for n in range(CORES)}
+    assert "not permitted (prepare_command" in " ".join(document["notes"])
+    assert board.governors == AS_BEFORE and board.records == []
+
+
+@pytest.mark.slow
+def test_the_command_of_devices_toml_writes_and_puts_back(board: Board) -> None:
+    """In place of sudo: a double that notes each call, and runs it."""
+    double, log = board.folder / "sudo-double", board.folder / "calls"
+    double.write_text(f'#!/bin/sh\necho "$*" >>{log}\nshift; exec "$@"\n')
+    double.chmod(0o755)
+    with (board.folder / "devices.toml").open("a") as file:
+        file.write(f'prepare_command = "{double} -n"\n')
+    code, document, err = answer(board.start("--prepare", "--runs", "20"))
+    assert code == 0, err
+    assert document["preparation"]["restored"] is True and board.governors == AS_BEFORE
+    calls = log.read_text().splitlines()
+    assert len(calls) == 2 * CORES and all(call.startswith("-n tee /sys/") for call in calls)
+
+
 def test_a_core_that_is_not_there_is_refused(board: Board) -> None:
     code, document, _ = answer(board.start("--cores", "77"))
     assert code == 2 and "no core 77" in document["error"]["message"]
