@@ -60,7 +60,7 @@ def split(
     graph = parse(data).subgraphs[0]
     names = {t.index: t.name for t in graph.tensors}
     held = [index for unit in chosen for index in unit.tensors]
-    steps = {index: _step(ranges[names[index]]) for index in held}
+    steps = _steps(graph, {index: _step(ranges[names[index]]) for index in held})
     weights = {i: steps[i] ** 2 if costs is None else costs.get(names[i], 0.0) for i in held}
     found = offsets(graph, held, steps, weights) if apart else dict.fromkeys(held, 0.0)
     wider = _Wider(unpack(data), graph, found)
@@ -84,6 +84,16 @@ def work_of(graph: Subgraph, chosen: Collection[Unit]) -> int:
 def _step(ends: tuple[list[float], list[float]]) -> float:
     """Of a tensor once it is int8, whose range always has zero."""
     return (max(*ends[1], 0.0) - min(*ends[0], 0.0)) / _STEPS
+
+
+def _steps(graph: Subgraph, own: Mapping[int, float]) -> dict[int, float]:
+    """The steps that tensors get: what is concatenated has the scale of the whole, as the 8-bit
+    quantization specification of TensorFlow Lite has it."""
+    found = dict(own)
+    for op in reversed(graph.operators):
+        if op.op == "CONCATENATION" and op.outputs[0].index in found:
+            found |= {t.index: found[op.outputs[0].index] for t in op.inputs if t is not None}
+    return found
 
 
 @dataclass

@@ -17,7 +17,7 @@ __all__ = ["left_noise", "offsets"]
 
 _SWEEPS = 6  # coordinate descent settles in two or three
 _PLACES = 48  # trial offsets either side, up to a step
-_FAR = 0.3  # a step's distance costs as much as this share of the noise: near ones first
+_FAR = 0.05  # share of the noise that a step's distance counts as: a RELU bends what lies nearer
 # A mean over places where a RELU cut some to zero moves only by the share of the others.
 _SHARES = {"MEAN": (0.5, 0.75, 1.0), "AVERAGE_POOL_2D": (0.5, 0.75, 1.0)}
 

@@ -8,7 +8,6 @@ that is not known to treat its channels alike, stays single.
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod
@@ -19,6 +18,7 @@ from edgeopt.optimize.equalize_graph import integers
 __all__ = ["WEIGHING", "Unit", "flattened", "operand", "units"]
 
 WEIGHING = ("CONV_2D", "FULLY_CONNECTED", "DEPTHWISE_CONV_2D")
+_MIXING = ("CONV_2D", "FULLY_CONNECTED")  # they read all channels, and make others
 _PASSING = ("RELU", "RELU6", "AVERAGE_POOL_2D", "MAX_POOL_2D", "RESIZE_BILINEAR",
             "RESIZE_NEAREST_NEIGHBOR")  # fmt: skip
 
@@ -63,7 +63,7 @@ class _Finder:
         self.graph = graph
         self.parent: dict[int, int] = {}
         self.blocked: set[int] = {t.index for t in (*graph.inputs, *graph.outputs)}
-        self.users = Counter(t.index for op in graph.operators for t in op.inputs if t is not None)
+        self.mixed: set[int] = set()  # whose copies do not stand in two halves
 
     def root(self, index: int) -> int:
         while (above := self.parent.setdefault(index, index)) != index:
@@ -80,6 +80,8 @@ class _Finder:
         rule = _RULES.get(op.op)
         if rule is None or len(op.outputs) != 1 or not rule(self, op):
             self.block(op)
+        elif op.op not in _MIXING and any(t and t.index in self.mixed for t in op.inputs):
+            self.mixed.add(op.outputs[0].index)
 
     def units(self) -> list[Unit]:
         roots = {self.root(index) for index in self.blocked}
@@ -134,27 +136,31 @@ class _Finder:
             return False
         if one.shape != other.shape or one.shape != op.outputs[0].shape:
             return False
+        if self.mixed.intersection((one.index, other.index)):
+            return False
         self.join(one, op.outputs[0])
         self.join(other, op.outputs[0])
         return True
 
     def concatenating(self, op: Operator) -> bool:
-        """Alone: nothing tells whether what it makes may be added to something else's copies."""
         rank = op.outputs[0].rank or 1
         sources = [t for t in op.inputs if t is not None]
         if any(t.constant for t in sources) or int(op.options.get("axis", 0)) % rank != rank - 1:
             return False
         for tensor in sources:
             self.join(tensor, op.outputs[0])
-        readers = [o for o in self.graph.operators if op.outputs[0] in o.inputs]
-        return all(o.op in WEIGHING for o in readers)
+        self.mixed.add(op.outputs[0].index)
+        return True
 
     def reshaping(self, op: Operator) -> bool:
         source, result = op.inputs[0], op.outputs[0]
         if source is None or (len(op.inputs) > 1 and integers(op.inputs[1]) is None):
             return False
         self.join(source, result)
-        return flattened(source, result) > 0
+        repeats = flattened(source, result)
+        if repeats > 1:
+            self.mixed.add(result.index)
+        return repeats > 0
 
 
 def _plain(tensor: Tensor) -> bool:
