@@ -74,8 +74,9 @@ def test_the_doctor_reads_a_board_over_ssh(tmp_path: Path, tree: FakeBoard) -> N
 
 
 def test_a_deploy_runs_the_compiled_part_and_never_passes_a_stand_in_for_a_chip(
-    tmp_path: Path, tree: FakeBoard, compiled: Path
+    tmp_path: Path, tree: FakeBoard, compiled: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setenv("EDGEOPT_CONDITIONS", "judge")
     tree.pci(temp=86_000)
     words = ["deploy", compiled, "--target", "coral-dev-board", "--device", "coral", "--runs", 5]
     with boot(tmp_path, tree) as sshd:
@@ -83,7 +84,8 @@ def test_a_deploy_runs_the_compiled_part_and_never_passes_a_stand_in_for_a_chip(
         code, report = edgeopt(sshd, tmp_path, *words)
     assert code == 6, report["error"]
     measured = report["measurement"]
-    assert len(measured["samples_ns"]) == 5 and not measured["valid"]
+    [process, *_] = measured["processes"]
+    assert process["runs"] + process["moved_runs"] == 5 and not measured["valid"]
     assert measured["conditions"]["after"]["apex_temperature_millic"] == 86_000
     reasons = " ".join(measured["invalid_reasons"])
     assert "stand-in" in reasons and "steps its clock down from 85" in reasons
