@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ from ai_edge_litert import schema_py_generated as schema
 from ai_edge_litert.interpreter import Interpreter
 
 from edgeopt.model.tflite import parse
-from edgeopt.optimize.logits import centred_logits
+from edgeopt.optimize.logits import centred_logits, floored, logit_floors
 
 WEIGHTS = np.array([[3, 1, 0], [2, 2, 0], [4, 0, 1], [3, 5, -1]], np.float32)
 BIAS = np.array([1, 2, 3, 10], np.float32)
@@ -80,3 +81,28 @@ def test_a_softmax_over_something_else_than_a_layer_is_left_alone() -> None:
 
     given = models.edited(classifier(), edit)
     assert centred_logits(given) == (given, 0)
+
+
+def test_only_centred_logits_may_be_cut_off() -> None:
+    centred, _ = centred_logits(classifier())
+    assert logit_floors(classifier()) == {}
+    assert logit_floors(classifier(shown=True)) == {}
+    assert logit_floors(centred) == {"z": pytest.approx(-math.log(1024 * 4))}
+    ranges = {"z": ([-20.0], [5.0]), "x": ([-20.0], [1.0])}
+    assert floored(ranges, classifier()) == ranges
+    assert floored(ranges, centred)["z"] == ([pytest.approx(-math.log(4096))], [5.0])
+    assert floored(ranges, centred)["x"] == ranges["x"]
+    assert floored({"z": ([-2.0], [5.0])}, centred) == {"z": ([-2.0], [5.0])}
+
+
+@pytest.mark.parametrize("classes", [3, 10, 1000])
+def test_what_is_cut_off_is_less_than_a_quarter_step_of_any_probability(classes: int) -> None:
+    rng = np.random.default_rng(classes)
+    for spread in (0.5, 3.0, 30.0):
+        logits = rng.standard_t(3, (500, classes)) * spread
+        logits -= logits.mean(1, keepdims=True)
+        cut = np.maximum(logits, -math.log(1024 * classes))
+        before, after = (np.exp(z - z.max(1, keepdims=True)) for z in (logits, cut))
+        shares = [p / p.sum(1, keepdims=True) for p in (before, after)]
+        assert np.abs(shares[0] - shares[1]).max() < 1 / 1024
+        assert (logits.argmax(1) == cut.argmax(1)).all()
