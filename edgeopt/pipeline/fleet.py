@@ -14,6 +14,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -142,6 +143,7 @@ class Fleet:
                 with self._turn(chosen):
                     began = time.monotonic()
                     reached = work(self.show.line(name))
+                self._made(chosen, reached)
             except EdgeoptError as failure:
                 reached, error = failure.reached, failure.to_json()
                 if self._stop.asked:
@@ -149,10 +151,9 @@ class Fleet:
             except KeyboardInterrupt as told:
                 reached, error = getattr(told, "reached", None), _stopped(name)
             except Exception as bug:  # noqa: BLE001 - one device's bug ends no other's work
-                error = _bug(name, bug)
+                reached, error = None, _bug(name, bug)
         spent = None if began is None else time.monotonic() - began
-        row = self._row(chosen, reached, error, spent)
-        self._arrived.put(row)
+        self._arrived.put(self._row(chosen, reached, error, spent))
 
     @contextmanager
     def _turn(self, chosen: Chosen) -> Iterator[None]:
@@ -171,19 +172,18 @@ class Fleet:
     def _row(
         self, chosen: Chosen, reached: Any, error: dict[str, Any] | None, seconds: float | None
     ) -> DeviceRow:
+        """The row, which the terminal has shown."""
+        row = replace(self._made(chosen, reached), error=error, seconds=seconds)
+        self.show.done(row.name, error is None, _text(row))
+        return row
+
+    def _made(self, chosen: Chosen, reached: Any) -> DeviceRow:
+        """A row, of which is known that it can be shown."""
         spec = chosen.spec
         row = DeviceRow(
-            name=spec.name,
-            url=spec.url,
-            kind=spec.kind,
-            tags=spec.tags,
-            reached=reached,
-            error=error,
-            seconds=seconds,
+            name=spec.name, url=spec.url, kind=spec.kind, tags=spec.tags, reached=reached
         )
-        from edgeopt.report.fleet_view import row_text
-
-        self.show.done(spec.name, error is None, row_text(row))
+        _text(row)
         return row
 
     def _wait(self) -> None:
@@ -212,6 +212,12 @@ class Fleet:
                 late = chosen.spec.name in self._threads
                 self._arrived.put(self._row(chosen, None, _stopped(chosen.spec.name, late), None))
         self._collect(0)
+
+
+def _text(row: DeviceRow) -> str:
+    from edgeopt.report.fleet_view import row_text
+
+    return row_text(row)
 
 
 def _take(acquire: Callable[..., bool]) -> None:

@@ -195,9 +195,4 @@ def _all_failed(fleet: Fleet, devices: Sequence[Chosen], error: EdgeoptError) ->
 def _deploy_one(
     made: Session, chosen: Chosen, references: References, progress: Progress
 ) -> Report:
-    session = made.on(chosen.spec.name, progress, references)
-    try:
-        return flow.deploy_made(session)
-    except KeyboardInterrupt as stopped:
-        stopped.reached = session.report  # type: ignore[attr-defined]
-        raise
+    return flow.deploy_made(made.on(chosen.spec.name, progress, references))
