@@ -21,7 +21,7 @@ _MAX_BYTES = 1 << 50
 class Phase:
     """Nanoseconds since the phase began. `threads` holds (start, latency) of each request of each
     thread, in order; a start may lie before the thread was free, in an open loop. `offered` is how
-    many requests were drawn, None in a closed loop."""
+    many requests were drawn, None in a closed loop. `usage`: see agent/watch.py."""
 
     name: str
     wall_ns: int
@@ -29,6 +29,7 @@ class Phase:
     cores: int | None
     offered: int | None
     threads: tuple[tuple[tuple[int, int], ...], ...]
+    usage: Mapping[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -93,6 +94,7 @@ def _phase(device: str, row: Any, name: str, threads: int, rate: float) -> Phase
         cores=cores if isinstance(cores, int) and 0 < cores < 1 << 20 else None,
         offered=offered,
         threads=times,
+        usage=_table(row.get("usage")),
     )
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from edgeopt.device.load_answer import Phase, RawLoad
+from edgeopt.device.shared_cores import shared_cores
 from edgeopt.load import Load
 from edgeopt.measurement import percentile
 from edgeopt.measurement.student import t_quantile
@@ -20,20 +21,20 @@ __all__ = ["load_figures"]
 
 _SLICES = 20  # batch means: enough of them for an interval, each long enough to forget the last
 _DRIFT = 0.10  # the lone thread before and after may differ by so much
-_LEAST_BUSY = 0.80  # of the cores that the threads could use: else others used them
 _P90_MIN, _P99_MIN = 10, 100
 
 
-def load_figures(raw: RawLoad, load: Load, *, on_cpu: bool = True) -> dict[str, Any]:
+def load_figures(raw: RawLoad, load: Load, *, threads: int = 1) -> dict[str, Any]:
     """The `throughput` object of a report. Rates are of samples where a batch was asked for, else
-    of inferences; times in nanoseconds, memory in bytes. `on_cpu`: the cores do all of the work."""
+    of inferences; times in nanoseconds, memory in bytes. `threads` are those of one
+    interpreter."""
     size = load.batch or 1
     phase = next(p for p in raw.phases if p.name == "load")
     lone = [_closed(p, size) for p in raw.phases if p.name == "alone"]
     mine = _open(phase, load, size) if load.rate else _closed(phase, size)
     alone = statistics.fmean(x["per_second"]["value"] for x in lone) if lone else None
     value = mine["per_second"]["value"]
-    reasons = list(_reasons(phase, lone, load, on_cpu))
+    reasons = list(_reasons(phase, lone, load, threads))
     return {
         "loop": "open" if load.rate else "closed",
         "concurrency": load.concurrency,
@@ -148,7 +149,7 @@ def _memory(raw: RawLoad) -> dict[str, Any]:
 
 
 def _reasons(
-    phase: Phase, lone: Sequence[dict[str, Any]], load: Load, on_cpu: bool
+    phase: Phase, lone: Sequence[dict[str, Any]], load: Load, threads: int
 ) -> Iterator[str]:
     """Why the figures are not of the device alone."""
     if len(lone) == 2:
@@ -158,13 +159,10 @@ def _reasons(
                 f"one thread alone made {one:.4g} a second before and {two:.4g} after the load"
                 f" (limit {100 * _DRIFT:.0f}%): the device changed meanwhile"
             )
-    if on_cpu and not load.rate and phase.cores is not None:
-        could, busy = min(load.concurrency, phase.cores), phase.cpu_ns / phase.wall_ns
-        if busy < _LEAST_BUSY * could:
-            yield (
-                f"its threads had {busy:.2g} of the {could} cores that they could use"
-                f" (limit {100 * _LEAST_BUSY:.0f}%): something else used them"
-            )
+    usage = dict(phase.usage)
+    if load.concurrency * threads > (phase.cores or 1):
+        usage.pop("waited_s", None)  # they wait for each other
+    yield from shared_cores(usage)
 
 
 def _notes(phase: Phase, mine: dict[str, Any], load: Load) -> Iterator[str]:

@@ -48,7 +48,7 @@ def put_load(device: Device, request: RunRequest, load: Load, progress: Progress
     told = ask(device, request, "load", asked, progress)
     raw = checked_load(told.fields, device=device.transport.name, load=load)
     found = {
-        **load_figures(raw, load, on_cpu=request.accelerator == "cpu"),
+        **load_figures(raw, load, threads=request.threads),
         "runtime": raw.runtime,
         "runtime_version": raw.runtime_version,
         "threads_per_interpreter": request.threads,

@@ -15,7 +15,7 @@ MS = 1_000_000
 
 
 def phase(name: str, *threads: list[tuple[int, int]], **changes: Any) -> Phase:
-    values = {"wall_ns": 10**10, "cpu_ns": 2 * 10**10, "cores": 2, "offered": None}
+    values = {"wall_ns": 10**10, "cpu_ns": 2 * 10**10, "cores": 2, "offered": None, "usage": {}}
     return Phase(name=name, threads=tuple(map(tuple, threads)), **{**values, **changes})
 
 
@@ -98,14 +98,25 @@ def test_a_device_that_changed_meanwhile_has_no_speedup_to_trust() -> None:
     assert not found["valid"] and "the device changed meanwhile" in found["invalid_reasons"][0]
 
 
-@pytest.mark.parametrize(("busy", "valid"), [(1.95, True), (1.5, False)])
-def test_threads_that_did_not_get_their_cores_measured_something_else(
-    busy: float, valid: bool
-) -> None:
-    both = phase("load", steady(99, MS), steady(99, MS), cpu_ns=int(busy * 10**10))
-    measured = raw(alone(), both, alone())
-    assert load_figures(measured, Load(concurrency=2))["valid"] is valid
-    assert load_figures(measured, Load(concurrency=2), on_cpu=False)["valid"]
+def used(**seconds: float) -> dict[str, float]:
+    """What a quiet device counts in ten seconds of two threads, but for `seconds`."""
+    return {"wall_s": 10, "own_cpu_s": 20, "others_cpu_s": 0.1, "seen_cores": 2, **seconds}
+
+
+def test_a_load_that_shared_its_cores_measured_something_else() -> None:
+    quiet = phase("load", steady(99, MS), steady(99, MS), usage=used(waited_s=0.2))
+    busy = phase("load", steady(99, MS), steady(99, MS), usage=used(others_cpu_s=9))
+    assert load_figures(raw(alone(), quiet, alone()), Load(concurrency=2))["valid"]
+    found = load_figures(raw(alone(), busy, alone()), Load(concurrency=2))
+    assert not found["valid"] and "shared its cores" in found["invalid_reasons"][0]
+
+
+def test_threads_that_wait_for_each_other_are_no_reason() -> None:
+    both = phase("load", steady(99, MS), steady(99, MS), usage=used(waited_s=9), cores=1)
+    found = load_figures(raw(alone(), both, alone()), Load(concurrency=2))
+    assert found["valid"] and found["notes"] == ["2 threads share 1 cores."]
+    both = phase("load", steady(99, MS), steady(99, MS), usage=used(waited_s=9), cores=2)
+    assert not load_figures(raw(alone(), both, alone()), Load(concurrency=2))["valid"]
 
 
 def test_memory_is_told_for_the_first_and_for_each_further_interpreter() -> None:

@@ -20,7 +20,7 @@ from .lines import AgentError, Lines
 from .readings import peak_rss_bytes, read, readings
 from .runtimes import CUSTOM_OP, check_accelerator, guarded, load_runtime, make_interpreter
 from .samples import given_inputs, random_inputs, set_inputs
-from .watch import usable_cores
+from .watch import difference, usable_cores, usage, with_siblings
 
 WARM_RUNS = 5
 MOST_REQUESTS = 400_000  # in one phase: two numbers each on one line
@@ -135,7 +135,13 @@ def phase(
     """All users at once for so long. Times are nanoseconds since the phase began."""
     for user in users:
         user.clear()
-    gate, failures = threading.Barrier(len(users) + 1), []
+    gate, ended, leave = (
+        threading.Barrier(len(users) + 1),
+        threading.Semaphore(0),
+        threading.Event(),
+    )
+    failures: list[str] = []
+    mine = usable_cores()
     clock = [0]
     plan = arrivals(rate, seconds, seed) if rate else None
     work = opened(plan, clock) if plan is not None else closed(seconds, clock, len(users))
@@ -147,7 +153,8 @@ def phase(
             work(user)
         except Exception as error:  # told by the main thread, which names the stage
             failures.append(type(error).__name__ + ": " + str(error))
-            gate.abort()
+        ended.release()
+        leave.wait()  # a thread that ends takes the kernel's counters of it along
 
     threads = [threading.Thread(target=body, args=(user,), daemon=True) for user in users]
     gc.collect()
@@ -156,26 +163,26 @@ def phase(
         for thread in threads:
             thread.start()
         gate.wait()
-        clock[0], used = time.perf_counter_ns(), cpu_ns()
+        before, clock[0] = usage(with_siblings(mine)), time.perf_counter_ns()
         gate.wait()
-        for thread in threads:
-            while thread.is_alive():
-                thread.join(1.0)
+        for _ in threads:
+            while not ended.acquire(timeout=1.0):
                 lines.beat(name, int((time.perf_counter_ns() - clock[0]) / 1e9), int(seconds) + 1)
-    except threading.BrokenBarrierError:
-        pass
+        wall, after = time.perf_counter_ns() - clock[0], usage(with_siblings(mine))
     finally:
+        leave.set()
         gc.enable()
     if failures:
         raise AgentError("invoke", failures[0])
-    wall = time.perf_counter_ns() - clock[0]
+    used = difference(before, after)
     return {
         "name": name,
         "rate": rate,
         "offered": len(plan) if plan is not None else None,
         "wall_ns": wall,
-        "cpu_ns": cpu_ns() - used,
-        "cores": len(usable_cores() or ()) or os.cpu_count(),
+        "cpu_ns": int(used["own_cpu_s"] * 1e9),
+        "cores": len(mine or ()) or os.cpu_count(),
+        "usage": used,
         "threads": [times(user, clock[0]) for user in users],
     }
 
@@ -224,8 +231,3 @@ def opened(plan: list[int], clock: list[int]) -> Callable[[Any], None]:
             user.ask(number, due)
 
     return work
-
-
-def cpu_ns() -> int:
-    """Of this process with all of its threads."""
-    return time.process_time_ns()
