@@ -33,7 +33,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "unit")]
 
 from edgeopt.artifact import hash_path  # noqa: E402
 from edgeopt.device import Device, connect, resolve  # noqa: E402
@@ -113,7 +113,9 @@ def in_turn(
 
 
 def models(folder: Path) -> list[Path]:
-    """MobileNets that take time, and the small model that ships with edgeopt."""
+    """One dense operation, the small model that ships with edgeopt, and MobileNets."""
+    from tflite_models import fully_connected
+
     from edgeopt.zoo import build, builder_named, write_samples
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -130,7 +132,9 @@ def models(folder: Path) -> list[Path]:
                 build(builder, options, keras, weights=None, seed=1, progress=Silent())
                 write_samples(builder.inputs(options), samples, count=16, seed=1)
             convert(keras, scheme, samples, found[-1])
-    return [demo_dir() / "fashion.tflite", *found]
+    dense = folder / "dense.tflite"
+    dense.write_bytes(fully_connected())
+    return [dense, demo_dir() / "fashion.tflite", *found]
 
 
 def chosen(arguments: Any) -> list[Path]:
