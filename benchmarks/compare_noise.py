@@ -18,7 +18,8 @@ from edgeopt.measurement.judged import JudgedProcess, judge_process
 __all__ = ["NOISE", "Pool", "machine_of", "pools", "record", "verdicts"]
 
 NOISE = Path(__file__).with_name("compare_noise.json")
-_KEPT_RUNS = 200  # of each process, evenly spaced: the file stays small
+_RECORDED_RUNS = 600  # of each process
+_KEPT_RUNS = 200  # of those, evenly spaced: the file stays small
 _BLOCK_RUNS = 120
 _BLOCKS = 3  # of each process: which part of it a simulated process saw
 
@@ -36,26 +37,41 @@ class Pool:
 def pools(path: Path, slowdown: float) -> list[Pool]:
     """The recorded models, as they are and slowed down by a fraction."""
     document = json.loads(path.read_text(encoding="utf-8"))
-    return [
-        Pool(
-            name=name,
-            machine=document["machine"],
-            blocks=tuple(_blocks(samples, 1.0) for samples in processes),
-            slower=tuple(_blocks(samples, 1 + slowdown) for samples in processes),
+    found = []
+    for name, processes in document["models"].items():
+        disturbed = document["disturbed"].get(name, [])
+        cut = [
+            [
+                _blocks(samples, factor, number in disturbed)
+                for number, samples in enumerate(processes)
+            ]
+            for factor in (1.0, 1 + slowdown)
+        ]
+        found.append(
+            Pool(
+                name=name,
+                machine=document["machine"],
+                blocks=tuple(cut[0]),
+                slower=tuple(cut[1]),
+            )
         )
-        for name, processes in document["models"].items()
-    ]
+    return found
 
 
 def machine_of(path: Path) -> str:
     return str(json.loads(path.read_text(encoding="utf-8"))["machine"])
 
 
-def _blocks(samples: list[int], factor: float) -> tuple[JudgedProcess, ...]:
+def _blocks(samples: list[int], factor: float, disturbed: bool) -> tuple[JudgedProcess, ...]:
+    """`disturbed`: the product said so when it was recorded, of the board and not of the times."""
     step = max(0, len(samples) - _BLOCK_RUNS) // max(1, _BLOCKS - 1)
+    reasons = ("disturbed when recorded",) if disturbed else ()
     return tuple(
         judge_process(
-            ProcessRun(samples_ns=tuple(round(t * factor) for t in samples[i : i + _BLOCK_RUNS]))
+            ProcessRun(
+                samples_ns=tuple(round(t * factor) for t in samples[i : i + _BLOCK_RUNS]),
+                invalid_reasons=reasons,
+            )
         )
         for i in range(0, step * _BLOCKS or 1, step or 1)
     )
@@ -108,18 +124,21 @@ def record(models: list[Path], out: Path, processes: int, device: str | None) ->
     command = [sys.executable, "-m", "edgeopt", "benchmark", *map(str, models), "--json"]
     command += ["--interleave"] if len(models) > 1 else []
     command += ["--processes", str(processes), "--max-time", "3600", "--precision", "0.01%"]
-    command += ["--runs", str(processes * 2000)]
+    command += ["--runs", str(processes * _RECORDED_RUNS)]
     command += ["--device", device] if device else []
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    document = json.loads(done.stdout)
-    rows = document["variants"] if len(models) > 1 else [{"name": models[0].stem, **document}]
+    answer = json.loads(done.stdout)
+    rows = answer["variants"] if len(models) > 1 else [{"name": models[0].stem, **answer}]
     facts = rows[0]["device"]["facts"]
     found: dict[str, Any] = {}
+    disturbed: dict[str, list[int]] = {}
     for row in rows:
-        runs = [p.run.samples_ns or () for p in Measurement.from_json(row["measurement"]).processes]
-        found[row["name"]] = [list(_spaced(samples)) for samples in runs]
+        runs = [p.run for p in Measurement.from_json(row["measurement"]).processes]
+        found[row["name"]] = [list(_spaced(run.samples_ns or ())) for run in runs]
+        disturbed[row["name"]] = [n for n, run in enumerate(runs) if run.invalid_reasons]
     machine = f"{facts.get('model') or facts.get('cpu')}, {facts.get('cores')} cores"
-    text = json.dumps({"machine": machine, "models": found}, separators=(",", ":"))
+    document = {"machine": machine, "models": found, "disturbed": disturbed}
+    text = json.dumps(document, separators=(",", ":"))
     out.write_text(text.replace("],[", "],\n[") + "\n", encoding="utf-8")
 
 
