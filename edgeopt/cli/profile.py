@@ -26,7 +26,7 @@ _asking = stack(
         "--runs",
         type=click.IntRange(1),
         metavar="N",
-        help="Profiled runs.  [default: for some seconds, at least 10]",
+        help="Profiled runs.  [default: for some seconds, at least 5]",
     ),
     click.option(
         "--node-data",

@@ -19,6 +19,7 @@ from edgeopt.device.profile_figures import AGREES_WITHIN, figures, only_mean, wh
 from edgeopt.device.profile_table import operator_table, rows_of_table
 from edgeopt.device.run import RunRequest, RunResult
 from edgeopt.device.runner import run, runtime_of
+from edgeopt.device.shared_cores import shared_cores
 from edgeopt.errors import InputError, ModelError
 from edgeopt.facts import ModelFacts
 from edgeopt.progress import Progress
@@ -26,7 +27,7 @@ from edgeopt.progress import Progress
 __all__ = ["Profiled", "profile"]
 
 KERNELS = ("xnnpack", "builtin")
-_RUNS, _TIME_S, _MOST = 10, 4.0, 2000  # of each of the three ways; in all; of each
+_RUNS, _TIME_S, _MOST = 5, 4.0, 2000  # of each of the three ways; in all; of each
 _SUMMARY_RUNS = 50  # of each of benchmark_model's runs
 
 
@@ -164,6 +165,10 @@ def _notes(found: Mapping[str, Any], rows: list[Row], raw: RawProfile) -> list[s
         )
     if lost := sum(g["operators"] is None for g in found["partitions"]):
         notes.append(f"Which operators {lost} XNNPACK partitions hold cannot be told.")
+    during = raw.conditions.get("during")
+    usage = during.get("usage") if isinstance(during, dict) else None
+    if isinstance(usage, dict):
+        notes += [f"While it was profiled, {reason}." for reason in shared_cores(usage)]
     return notes + _disagreement(found)
 
 

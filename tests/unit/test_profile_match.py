@@ -226,3 +226,14 @@ def test_a_name_from_the_device_carries_no_control_characters() -> None:
     trace = {"events": [["\x1b[2JCONV", 2, 0, 0]], "start_us": [0], "elapsed_us": [[7, 8]]}
     found = checked_profile(answer(traces=[trace]), device="board", kernels="xnnpack")
     assert found.traces[0].events[0].tag == "[2JCONV"
+
+
+@pytest.mark.parametrize("during", [None, "text", {"usage": "text"}, {"usage": {"wall_s": "x"}}])
+def test_conditions_that_were_invented_are_no_reason(during: Any) -> None:
+    from edgeopt.device.profile_run import _notes
+
+    facts = chain("CONV_2D")
+    measured = raw([event("CONV_2D", 2, 0)], [[95]], conditions={"during": during})
+    rows, groups = rows_of(measured, facts)
+    found = figures(rows, groups, facts, held_against="plain", whole_ns=measured.plain_ns)
+    assert _notes({**found, "kernels": "xnnpack"}, rows, measured) == []

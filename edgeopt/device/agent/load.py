@@ -135,16 +135,42 @@ def phase(
     """All users at once for so long. Times are nanoseconds since the phase began."""
     for user in users:
         user.clear()
-    gate, ended, leave = (
-        threading.Barrier(len(users) + 1),
-        threading.Semaphore(0),
-        threading.Event(),
-    )
-    failures: list[str] = []
-    mine = usable_cores()
     clock = [0]
     plan = arrivals(rate, seconds, seed) if rate else None
     work = opened(plan, clock) if plan is not None else closed(seconds, clock, len(users))
+
+    def beat() -> None:
+        passed = (time.perf_counter_ns() - clock[0]) / 1e9
+        lines.beat(name, int(passed), int(seconds) + 1)
+
+    gc.collect()
+    gc.disable()
+    try:
+        wall, used = together(users, work, clock, beat)
+    finally:
+        gc.enable()
+    return {
+        "name": name,
+        "rate": rate,
+        "offered": len(plan) if plan is not None else None,
+        "wall_ns": wall,
+        "cpu_ns": int(used["own_cpu_s"] * 1e9),
+        "cores": len(usable_cores() or ()) or os.cpu_count(),
+        "usage": used,
+        "threads": [times(user, clock[0]) for user in users],
+    }
+
+
+def together(
+    users: list[Any], work: Callable[[Any], None], clock: list[int], beat: Callable[[], None]
+) -> Any:
+    """Run `work` for each user in its own thread, from one moment on, which is put into `clock`.
+
+    The nanoseconds that it took, and what was used meanwhile (watch.usage).
+    """
+    gate, leave = threading.Barrier(len(users) + 1), threading.Event()
+    ended, mine = threading.Semaphore(0), with_siblings(usable_cores())
+    failures: list[str] = []
 
     def body(user: Any) -> None:
         try:
@@ -157,34 +183,21 @@ def phase(
         leave.wait()  # a thread that ends takes the kernel's counters of it along
 
     threads = [threading.Thread(target=body, args=(user,), daemon=True) for user in users]
-    gc.collect()
-    gc.disable()
     try:
         for thread in threads:
             thread.start()
         gate.wait()
-        before, clock[0] = usage(with_siblings(mine)), time.perf_counter_ns()
+        before, clock[0] = usage(mine), time.perf_counter_ns()
         gate.wait()
         for _ in threads:
             while not ended.acquire(timeout=1.0):
-                lines.beat(name, int((time.perf_counter_ns() - clock[0]) / 1e9), int(seconds) + 1)
-        wall, after = time.perf_counter_ns() - clock[0], usage(with_siblings(mine))
+                beat()
+        wall, after = time.perf_counter_ns() - clock[0], usage(mine)
     finally:
         leave.set()
-        gc.enable()
     if failures:
         raise AgentError("invoke", failures[0])
-    used = difference(before, after)
-    return {
-        "name": name,
-        "rate": rate,
-        "offered": len(plan) if plan is not None else None,
-        "wall_ns": wall,
-        "cpu_ns": int(used["own_cpu_s"] * 1e9),
-        "cores": len(mine or ()) or os.cpu_count(),
-        "usage": used,
-        "threads": [times(user, clock[0]) for user in users],
-    }
+    return wall, difference(before, after)
 
 
 def times(user: Any, since: int) -> dict[str, list[int]]:

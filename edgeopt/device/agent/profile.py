@@ -16,10 +16,12 @@ from .litert_c import Compiled, library
 from .readings import peak_rss_bytes, readings
 from .runtimes import CUSTOM_OP, check_accelerator, guarded, load_runtime, make_interpreter
 from .samples import fit_shapes, given_inputs, random_inputs, set_inputs
+from .watch import difference, usable_cores, usage, with_siblings
 
 BEGIN = "LiteRT::Run[buffer registration]"  # the first event of every run
 TELEMETRY = 16  # kinds of events from here on have no duration
 BLOCK_S, BLOCK_RUNS = 0.05, 50  # a turn of one way: long enough to fill the caches again
+WARM_S = 2.0
 MOST_TRACES = 64
 MOST_NUMBERS = 2_000_000  # of event durations, which are sent as one line
 
@@ -47,7 +49,8 @@ def profile(request: dict[str, Any], model: bytes, lines: Lines) -> dict[str, An
     }
     compiled = Compiled(runtime, model, request["threads"], asked["kernels"], shapes)
     compiled.write({d["index"]: a.tobytes() for d, a in zip(details, sample)})
-    before = readings()
+    mine = with_siblings(usable_cores())
+    before, begun = readings(), usage(mine)
     found = Turns(interpreter.invoke, compiled, lines)
     gc.collect()
     gc.disable()
@@ -55,13 +58,14 @@ def profile(request: dict[str, Any], model: bytes, lines: Lines) -> dict[str, An
         found.take(asked["runs"], asked["time_s"], asked["max_runs"])
     finally:
         gc.enable()
+    during = {"usage": difference(begun, usage(mine))}
     return {
         "runtime": runtime[0],
         "runtime_version": runtime[1],
         "kernels": asked["kernels"],
         "same_outputs": same_outputs(interpreter, compiled),
         "peak_rss_bytes": peak_rss_bytes(),
-        "conditions": {"before": before, "after": readings()},
+        "conditions": {"before": before, "during": during, "after": readings()},
         **found.answer(),
     }
 
@@ -99,9 +103,11 @@ class Turns:
         self.most = BLOCK_RUNS  # profiled runs of one block: the profiler's memory is bounded
 
     def take(self, runs: int, time_s: float, most: int) -> None:
+        enough = time.monotonic() + WARM_S
         for run in (self.ways["plain"], self.ways["off"]):
-            for _ in range(5):  # the first ones allocate
-                run()
+            for count in range(5):  # the first ones allocate
+                if not count or time.monotonic() < enough:
+                    run()
         size, end, turn = self.block(), time.monotonic() + time_s, 0
         names = list(self.ways)
         while True:
