@@ -70,6 +70,8 @@ def deploy(device: str, folder: Path, cache: Path) -> tuple[float, dict[str, Any
     command = [
         sys.executable, "-m", "edgeopt", "deploy", str(MODEL), "--device", device,
         "--calibration", DATA, "--preprocess", STEPS, "--json", "-o", str(folder / "out"),
+        "--runs", "50", "--warmup", "5", "--processes", "1",  # those of the raw run
+        "--conditions", "report",
     ]  # fmt: skip
     environment = {**os.environ, "EDGEOPT_CACHE": str(cache)}
     seconds, done = timed(

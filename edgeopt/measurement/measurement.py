@@ -114,9 +114,12 @@ class Measurement:
 
     @property
     def reached(self) -> float | None:
-        """The full width of the median's interval as a fraction of the median."""
-        ends, median = self.stats.ci95_ns, self.stats.median_ns
-        return None if ends is None or not median else (ends[1] - ends[0]) / median
+        """The full width of the median's interval as a fraction of the median; of the mean's where
+        the runtime prints no single runs."""
+        ends, middle = self.stats.ci95_ns, self.stats.median_ns
+        if self.samples_ns is None:
+            ends, middle = self.stats.mean_ci95_ns, self.stats.mean_ns
+        return None if ends is None or not middle else (ends[1] - ends[0]) / middle
 
     @cached_property
     def details(self) -> dict[str, Any]:

@@ -122,7 +122,8 @@ def _precision_notes(measured: Measurement) -> list[str]:
     asked = f"{100 * precision['asked']:g}%"
     if precision["reached"] is None:
         return [f"The asked precision of {asked} cannot be told: too few runs for an interval."]
+    middle = "mean" if measured.samples_ns is None else "median"
     return [
-        f"The 95% interval is {100 * precision['reached']:.3g}% of the median wide,"
+        f"The 95% interval is {100 * precision['reached']:.3g}% of the {middle} wide,"
         f" not the {asked} asked for."
     ]
