@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from difflib import get_close_matches
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,33 @@ def _needs(runtime: str) -> str:
     return "a Linux wheel (native)" if runtime == "native" else f"Python ({runtime})"
 
 
+def _check_runtime(session: Session, runtime: str) -> None:
+    """Raises InputError for what --runtime and --native-library cannot mean together."""
+    known = registry.names("runtimes")
+    if runtime not in known:
+        near = get_close_matches(runtime, known, 1)
+        guess = f" Did you mean {near[0]}?" if near else ""
+        raise InputError(
+            f"There is no runtime named {runtime!r}.{guess}", f"Known: {', '.join(known)}."
+        )
+    if runtime == "native" and session.target.accelerator != "cpu":
+        raise InputError(
+            f"The native runner runs on the CPU, and {session.target.name} on its"
+            f" {session.target.profile.partition.label}.",
+            "Leave out --runtime: the target's own runtime reaches it.",
+        )
+    library = session.job.native_library
+    if library is not None and runtime != "native":
+        raise InputError(
+            f"--native-library is about the native runner, and {runtime} runs here.",
+            "Add --runtime native.",
+        )
+    if library is not None and not library.is_file():
+        raise InputError(
+            f"There is no wheel at {library}.", "Give an ai_edge_litert-...whl of the board's."
+        )
+
+
 def settle_device(session: Session) -> None:
     """Refuse what cannot work, and say where it runs when no device was named.
 
@@ -63,6 +91,7 @@ def settle_device(session: Session) -> None:
             "Give --device adb://SERIAL (adb devices shows them), or a name of devices.toml.",
         )
     runtime = runtime_name(session)
+    _check_runtime(session, runtime)
     own_program = runtime == "benchmark_model"
     if spec.kind == "adb" and not own_program and runtime in registry.BUILTINS["runtimes"]:
         raise InputError(
