@@ -2,7 +2,7 @@
 
 Each model is benchmarked in turn, `--rounds` times; a row is the median over its rounds. `spread`
 is how far the rounds' medians lie apart (largest over smallest): what an interval as wide as
-`reached` promises to hold. Run it where nothing else runs: `disturbed` processes are in all figures.
+`reached` promises to hold. Run it where nothing else runs: disturbed processes count too.
 
     .venv/bin/python benchmarks/effort.py [MODEL.tflite ...] [--device DEVICE] [--rounds 5]
 """
