@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from edgeopt.errors import EdgeoptError
 from edgeopt.job import Job
 from edgeopt.measurement import Comparison, compare
+from edgeopt.measurement.comparison import SESSION
 from edgeopt.pipeline import flow, running
 from edgeopt.pipeline.session import Session
 from edgeopt.progress import Progress
@@ -102,7 +103,7 @@ class _Work:
         variants = tuple(self._variant(name) for name in self.names)
         return VariantsReport(
             variants=variants,
-            comparisons=tuple(_comparisons(variants)),
+            comparisons=tuple(_comparisons(variants, together=self.interleave)),
             order=tuple(self.order),
             seed=self.jobs[0].effort.seed,
             interleaved=self.interleave,
@@ -115,14 +116,18 @@ class _Work:
         return Variant(name=name, report=report, error=error.to_json() if error else None)
 
 
-def _comparisons(variants: Sequence[Variant]) -> list[tuple[str, str, Comparison]]:
+def _comparisons(
+    variants: Sequence[Variant], *, together: bool
+) -> list[tuple[str, str, Comparison]]:
+    """Each against the first; those that did not take turns with the allowance for two sessions."""
     first, *others = variants
+    allowance = 0.0 if together else SESSION
     old = first.report.measurement if first.report else None
     found = []
     for other in others:
         new = other.report.measurement if other.report else None
         if old is not None and new is not None:
-            found.append((first.name, other.name, compare(old, new)))
+            found.append((first.name, other.name, compare(old, new, session=allowance)))
     return found
 
 
