@@ -43,6 +43,9 @@ class AdbTransport:
     """`shell_v2` False is for devices before Android 7: stderr arrives mixed into stdout."""
 
     kind = "adb"
+    # adb notices a dead link by itself (TCP keep-alive, or USB), at both ends and in 10 s; but not
+    # while something that was sent is on its way: then it waits for TCP, a quarter of an hour.
+    beats = False
     unpacks_at_once = False  # adbd's file transfer ends in a file, and its shell's stdin is slow
 
     def __init__(self, adb: AdbProgram, *, shell_v2: bool) -> None:
@@ -59,7 +62,7 @@ class AdbTransport:
         on_stdout: Callable[[bytes], None] | None = None,
     ) -> Completed:
         """Ends at the deadline with the whole process group killed on the device."""
-        return self._run(argv, timeout_s, stdin, on_stdout, beats=False)
+        return self._run(argv, timeout_s, stdin, on_stdout, held=False)
 
     @property
     def attends(self) -> bool:
@@ -73,7 +76,7 @@ class AdbTransport:
         stdin: bytes = b"",
         on_stdout: Callable[[bytes], None] | None = None,
     ) -> Completed:
-        return self._run(argv, timeout_s, stdin, on_stdout, beats=True)
+        return self._run(argv, timeout_s, stdin, on_stdout, held=True)
 
     def _run(
         self,
@@ -82,10 +85,10 @@ class AdbTransport:
         stdin: bytes,
         on_stdout: Callable[[bytes], None] | None,
         *,
-        beats: bool,
+        held: bool,
     ) -> Completed:
         words, marker = tuple(argv), new_marker()
-        piped = self.shell_v2 and (beats or bool(stdin))
+        piped = self.shell_v2 and (held or bool(stdin))
         out = Capture(self.name, on_stdout)
         frame = Frame(marker, out.feed)
         with self._spilled(words, marker, stdin, piped=piped) as line:
@@ -98,7 +101,7 @@ class AdbTransport:
                     timeout_s=timeout_s,
                     stdin=stdin if piped else b"",
                     on_stdout=frame.feed,
-                    beats=beats and piped,
+                    held=held and piped,
                 )
             except BaseException as error:
                 self._kill(frame.pid)

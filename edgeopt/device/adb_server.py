@@ -112,16 +112,15 @@ class AdbProgram:
         timeout_s: float = _CALL_S,
         stdin: bytes = b"",
         on_stdout: Callable[[bytes], None] | None = None,
-        beats: bool = False,
+        held: bool = False,
     ) -> Completed:
-        """adb for the device. With `beats` its stdin stays open: see Attends."""
-        start = self._host.attend if beats else self._host.run
-        return start(
-            [self.path, "-s", self.serial, *words],
-            timeout_s=timeout_s,
-            stdin=stdin,
-            on_stdout=on_stdout,
-        )
+        """adb for the device. With `held` its stdin stays open, and silent."""
+        argv, host = [self.path, "-s", self.serial, *words], self._host
+        if held:
+            return host.attend(
+                argv, timeout_s=timeout_s, stdin=stdin, on_stdout=on_stdout, beats=False
+            )
+        return host.run(argv, timeout_s=timeout_s, stdin=stdin, on_stdout=on_stdout)
 
     def state(self) -> str:
         """ "device" when usable, else adb's word or complaint."""

@@ -22,7 +22,7 @@ _SIGNALS = {
     135: ("SIGBUS: bad memory or a truncated file", "Check the storage and memory there."),
     136: ("SIGFPE: an arithmetic fault in the runtime", "The model may be damaged: inspect it."),
     137: (
-        "killed from outside, usually for want of memory (OOM)",
+        "killed from outside (out of memory? its kernel does not say)",
         "Free memory there (dmesg names who was killed), or use a smaller model.",
     ),
     138: (
@@ -159,10 +159,12 @@ def crash(
     stage: str,
     pair: str = "",
     noise: bytes = b"",
+    killed: str = "",
 ) -> DeviceError:
     """The error for an agent that ended without an answer; `noise` is what else it printed.
 
-    `pair` names the libedgetpu and the runtime of a run on an Edge TPU.
+    `pair` names the libedgetpu and the runtime of a run on an Edge TPU; `killed` is the kernel's
+    word about a process that it killed for want of memory.
     """
     said = tail(stderr) or " ".join(clean_text(noise.decode(errors="replace"), 80).split())
     words = f" It said: {said}." if said else ""
@@ -178,6 +180,9 @@ def crash(
             "It must be a Python 3.7 or later: see --device-python, `python` in devices.toml.",
         )
     what, hint = _SIGNALS.get(exit_code, (f"exit code {exit_code}", ""))
+    if killed:
+        what = f"the kernel there killed it, out of memory ({killed})"
+        hint = "Free memory there, or use a smaller model."
     details = {"exit_code": exit_code, "stage": stage}
     if pair and exit_code == 139:
         words = f" It has {pair}.{words}"

@@ -18,11 +18,12 @@ from edgeopt.device.agent_errors import crash, explained
 from edgeopt.device.device import Device
 from edgeopt.device.edgetpu_choice import RUNTIMES as EDGETPU_RUNTIMES
 from edgeopt.device.edgetpu_run import EdgeTpuRun, prepared
+from edgeopt.device.killed import KILLED, ran_out_of_memory
 from edgeopt.device.packing import Transfer
 from edgeopt.device.printable import clean_text
 from edgeopt.device.run import RunRequest, RunResult
 from edgeopt.device.sample_files import read_outputs, write_inputs
-from edgeopt.device.transport import SILENCE_S, Completed, attending
+from edgeopt.device.transport import Completed, attending, silence_s
 from edgeopt.errors import DeviceError, EdgeoptError, InputError
 from edgeopt.progress import Progress
 
@@ -267,7 +268,8 @@ def _start(
     device: Device, agent: str, message: dict[str, Any], timeout_s: float, listener: Listener
 ) -> Completed:
     attend = attending(device.transport)
-    message = {**message, "silence_s": SILENCE_S if attend else None}
+    limit_s = silence_s(device.transport, timeout_s) if attend else None
+    message = {**message, "silence_s": limit_s}
     try:
         done = (attend or device.transport.run)(
             [*python_command(device), "-B", agent],  # -B: no __pycache__ stays behind
@@ -303,6 +305,7 @@ def _failure(
         stage=f"{listener.stage} ({listener.runtime})" if listener.runtime else listener.stage,
         pair=chip.pair if chip else "",
         noise=listener.noise,
+        killed=ran_out_of_memory(device.transport) if done.exit_code == KILLED else "",
     )
 
 

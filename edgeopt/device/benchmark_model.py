@@ -15,12 +15,13 @@ from edgeopt.artifact import hash_path
 from edgeopt.device.benchmark_fetch import PINNED_VERSION, fetch_benchmark_binary, platform_of
 from edgeopt.device.benchmark_output import BenchmarkOutput, parse_output
 from edgeopt.device.gpu_proof import GpuProof, prove_gpu
+from edgeopt.device.killed import KILLED, ran_out_of_memory
 from edgeopt.device.packing import Transfer
 from edgeopt.device.prepare_cores import pinned
 from edgeopt.device.printable import clean_text
 from edgeopt.device.run import RunRequest, RunResult
 from edgeopt.device.shell_conditions import BETWEEN, parse_between, read_conditions
-from edgeopt.device.transport import SILENCE_S, attending
+from edgeopt.device.transport import attending, silence_s
 from edgeopt.errors import DeviceError, InputError
 
 if TYPE_CHECKING:
@@ -57,6 +58,11 @@ umask 077; sh -c "$look" edgeopt $p </dev/null >"$into" 2>/dev/null 3<&- 9>&- & 
 (while read $quiet -r x; do :; done; kill -USR1 $p) <&3 3<&- 9>&- >/dev/null 2>&1 & w=$!
 trap 'kill -KILL $p $w $s; exit 129' HUP TERM
 wait $p; e=$?; kill -KILL $w $s 2>/dev/null; exit $e"""
+_DEATHS = {
+    138: "it had heard nothing from this machine for so long that it gave up",
+    139: "segmentation fault (SIGSEGV)",
+    KILLED: "killed from outside: out of memory?",
+}
 _APPROXIMATE = "approximate: sampled every 50 ms, the benchmark program itself included"
 
 
@@ -155,7 +161,7 @@ def _execute(device: Device, request: RunRequest, argv: list[str], looks: str) -
     name, wait_s = device.transport.name, int(min(_LOCK_WAIT_S, request.timeout_s / 2))
     lock = f"{device.workspace.root}/edgeopt.lock"
     attend = attending(device.transport)
-    quiet_s = f"{SILENCE_S:.0f}" if attend else ""
+    quiet_s = f"{silence_s(device.transport, request.timeout_s):.0f}" if attend else ""
     try:
         done = (attend or device.transport.run)(
             ["sh", "-c", _ALONE, "sh", lock, str(wait_s), quiet_s, BETWEEN, looks, *argv],
@@ -337,9 +343,14 @@ def _failed(
             "The program is not for this device (processor, system, missing libraries): give"
             " another with --benchmark-binary, with its libraries in lib/ beside it."
         )
-    elif code > 128:
-        how = f"killed by signal {code - 128}"
+    if code == 126 and "denied" in said:
+        how = "it may not be executed there"
+        hint = "Is its work folder on a file system mounted noexec? Give another with workdir."
+    if code > 128:
+        how = _DEATHS.get(code, f"killed by signal {code - 128}")
         hint = "Out of memory, or a crash of the runtime: try a smaller model or another version."
+    if code == KILLED and (line := ran_out_of_memory(device.transport)):
+        how = f"the kernel there killed it, out of memory ({line})"
     return DeviceError(
         f"benchmark_model failed on {device.transport.name} ({how}) with {request.model.name}:"
         f" {said or 'it printed nothing'}.",

@@ -32,6 +32,7 @@ def connect(spec: DeviceSpec, timeout_s: float) -> LocalTransport:
 class LocalTransport:
     kind = "local"
     attends = True
+    beats = True
     name = "local"
 
     def run(
@@ -52,8 +53,10 @@ class LocalTransport:
         timeout_s: float,
         stdin: bytes = b"",
         on_stdout: Callable[[bytes], None] | None = None,
+        beats: bool = True,
     ) -> Completed:
-        return self._run(argv, timeout_s, _Input(stdin, beats=True), on_stdout)
+        """As in Attends; without `beats` stdin stays open and silent."""
+        return self._run(argv, timeout_s, _Input(stdin, held=True, beats=beats), on_stdout)
 
     def _run(
         self,
@@ -122,10 +125,11 @@ class LocalTransport:
 
 
 class _Input:
-    """What a command is still to read; with `beats` it does not end, and grows every BEAT_S."""
+    """What a command is still to read; if `held` it does not end, with `beats` it grows."""
 
-    def __init__(self, content: bytes, *, beats: bool = False) -> None:
+    def __init__(self, content: bytes, *, held: bool = False, beats: bool = False) -> None:
         self.rest = memoryview(content)
+        self.held = held
         self.beats = beats
         self._next = time.monotonic() + BEAT_S
 
@@ -201,7 +205,7 @@ def _listen(process: subprocess.Popen[bytes], ready: selectors.BaseSelector) -> 
 
 
 def _feed(process: subprocess.Popen[bytes], ready: selectors.BaseSelector, stdin: _Input) -> None:
-    """Write what fits; close at the end (with beats never), or when the process wants no more."""
+    """Write what fits; close at the end unless held, or when the process wants no more."""
     assert process.stdin
     gone = False
     try:
@@ -213,7 +217,7 @@ def _feed(process: subprocess.Popen[bytes], ready: selectors.BaseSelector, stdin
         gone = True
     if gone or not stdin.rest:
         ready.unregister(process.stdin)
-        if gone or not stdin.beats:
+        if gone or not stdin.held:
             process.stdin.close()
 
 

@@ -23,7 +23,7 @@ from edgeopt.device.prepare_cores import pinned
 from edgeopt.device.printable import clean_text, tail
 from edgeopt.device.run import RunRequest, RunResult
 from edgeopt.device.sample_files import read_outputs, write_inputs
-from edgeopt.device.transport import SILENCE_S, Completed, attending
+from edgeopt.device.transport import Completed, attending, silence_s
 from edgeopt.errors import DeviceError, EdgeoptError, InputError, ModelError
 from edgeopt.progress import Progress
 
@@ -167,7 +167,7 @@ def _message(
     rows: list[tuple[str, object]] = [
         ("mode", "run"),
         ("deadline_s", int(request.timeout_s) or 1),
-        ("silence_ms", int(SILENCE_S * 1000) if attend else 0),
+        ("silence_ms", int(silence_s(device.transport, request.timeout_s) * 1000) if attend else 0),
         ("library", library.path),
         ("version", library.version),
         ("model", placed.model),

@@ -50,7 +50,8 @@ cd "$r" || exit 11
 find . -maxdepth 1 -name 'tmp-*' -mmin +60 -exec rm -rf {} + 2>/dev/null
 find . -maxdepth 1 -name 'run-*' -mtime +1 -exec rm -rf {} + 2>/dev/null
 trap '[ $? -eq 0 ] || rm -f "$uses"' 0
-[ -z "$name" ] || echo "$name" >>"$uses" || exit 14
+[ -z "$name" ] || echo "$name" >>"$uses" || { # a shell's word for a full disk may be any
+  set -- $(df -Pk . 2>/dev/null | tail -n 1); [ "${4:-1}" = 0 ] && exit 24; exit 14; }
 if [ -n "$want" ] && [ -f "$name" ] && [ ! -L "$name" ]; then
   sum "$name"
   if [ "$s" = "$want" ]; then touch "$name"; echo have; need=0; else rm -f "$name"; fi

@@ -51,6 +51,7 @@ def connect(spec: DeviceSpec, timeout_s: float) -> SshTransport:
 class SshTransport:
     kind = "ssh"
     attends = True
+    beats = True
     unpacks_at_once = True
 
     def __init__(self, name: str, transport: paramiko.Transport) -> None:

@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 if TYPE_CHECKING:
     from edgeopt.device.packing import Packing
 
-__all__ = ["BEAT_S", "SILENCE_S", "Attends", "Completed", "Packs", "Transport", "attending"]
+__all__ = [
+    "BEAT_S",
+    "SILENCE_S",
+    "Attends",
+    "Completed",
+    "Packs",
+    "Transport",
+    "attending",
+    "silence_s",
+]
 
 BEAT_S = 4.0  # how often a command that watches for it is told that we still wait
 SILENCE_S = 20.0  # after which such a command ends: several lost beats, not one late one
@@ -68,10 +77,12 @@ class Transport(Protocol):
 class Attends(Protocol):
     """What a Transport may offer as well: a command that knows whether we still wait for it.
 
-    `attends` is False on a link that cannot, such as adb's to an old device.
+    `attends` is False on a link that cannot, such as adb's to an old device. Without `beats` stdin
+    stays silent, and the link itself closes it when it is dead.
     """
 
     attends: bool
+    beats: bool
 
     def attend(
         self,
@@ -83,6 +94,11 @@ class Attends(Protocol):
     ) -> Completed:
         """As `run`, but stdin stays open after `stdin` and brings a newline every BEAT_S. It closes
         when this process ends, however it does; on a cut link the beats stay away."""
+
+
+def silence_s(link: Transport, timeout_s: float) -> float:
+    """For how long an attended command of `timeout_s` may hear nothing."""
+    return SILENCE_S if getattr(link, "beats", True) else timeout_s + SILENCE_S
 
 
 def attending(link: Transport) -> Callable[..., Completed] | None:

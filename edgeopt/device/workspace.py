@@ -40,6 +40,7 @@ _REASONS = {
         "stays prepared (--prepare): its frequency governor could not be put back",
         "Put it back as root there: /sys/devices/system/cpu/cpu*/cpufreq/scaling_governor.",
     ),
+    24: ("has no space left for {root}", "Free some, or give a workdir elsewhere."),
     16: ("cannot finish a file in {root}", "Check its file system."),
     21: ("has no sha256sum, so nothing sent to it can be checked", "Install coreutils there."),
     22: ("cannot hash a file in {root}", "Check its storage."),
@@ -310,7 +311,9 @@ class Workspace:
         name = f"tmp-{self._next()}"
         try:
             yield name
-        except BaseException:
+        except BaseException as error:
+            if isinstance(error, DeviceError) and "timeout_s" in error.details:
+                self._lost = True  # what swallows a file in silence swallows a command as well
             self._forget(name)
             raise
 
@@ -347,6 +350,8 @@ class Workspace:
 
     def _forget(self, name: str) -> None:
         """Remove now if the link still works, else leave it to the next session's sweep."""
+        if self._lost:
+            return
         with suppress(DeviceError):
             self._script(scripts.REMOVE, self.root, name, timeout_s=10)
 

@@ -197,7 +197,7 @@ class Lab:
     def left(self) -> list[str]:
         """What only a running session may have there."""
         names = [p.name for p in self.board.work.glob("*")]
-        return [n for n in names if n.startswith(("tmp-", "run-", "lease-"))]
+        return [n for n in names if n.startswith(("tmp-", "run-", "lease-", "prepared-"))]
 
     def next_run(self, *words: object) -> list[str]:
         """A run as if nothing had happened: what is wrong with it, or with what stays behind."""

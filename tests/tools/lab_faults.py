@@ -11,7 +11,7 @@ from tools.lab import Ended, Lab
 
 __all__ = ["FAULTS", "Fault"]
 
-_LOST = r"was lost|did not answer|does not answer|cannot be connected|did not end within"
+_LOST = r"was lost|is not connected|did not answer|does not answer|cannot be connected|did not end within"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +56,7 @@ FAULTS: list[Fault] = [
     Fault(name="disk full: outputs", kind="ssh", act=acts.full_answering, says=_FULL),
     *_both("read-only work folder", acts.read_only, says="read-only"),
     Fault(name="noexec mount", kind="ssh", act=acts.noexec, code=0),
-    Fault(name="noexec mount", kind="adb", act=acts.noexec, says="may not be executed|noexec"),
+    Fault(name="noexec mount", kind="adb", act=acts.noexec, says="may not be executed"),
     Fault(
         name="python not executable", kind="ssh", act=acts.python_not_executable, says="cannot run"
     ),
