@@ -111,7 +111,7 @@ class _Worker:
         self.ends = decision(self.floats.graph)
         names = {t.index: t.name for t in self.floats.graph.tensors}
         floors = logit_floors(Path(message["float"]).read_bytes())
-        self.floors = {end: floors.get(names[end], -math.inf) for end in self.ends}
+        self.floors = {i: floors.get(name, -math.inf) for i, name in names.items()}
         graph = self.floats.graph
         edges = {t.index for op in graph.operators for t in (*op.inputs, *op.outputs) if t}
         keep = {t.index for t in graph.tensors if t.index in edges and not t.constant}
@@ -138,8 +138,8 @@ class _Worker:
         for values, wanted in zip(found, self.wanted, strict=True):
             for index in indices:
                 real = self._real(values[index], index)
-                floor = self.floors[self.same[index]] if centred else None
-                _add(total, real, wanted[self.same[index]], floor)
+                floor = self.floors.get(self.same[index], -math.inf)
+                _add(total, real, wanted[self.same[index]], floor, centred)
         return total
 
     def _real(self, array: Any, index: int) -> NDArray[np.float64]:
@@ -185,20 +185,20 @@ class _Worker:
             }
             found = runs({**wanted, **seen}) if runs else seen
             for end in ends:
-                _add(total, found[end].astype(np.float64), wanted[end], self.floors[end])
+                _add(total, found[end].astype(np.float64), wanted[end], self.floors[end], True)
         return total
 
 
-def _add(total: list[float], found: Any, wanted: Any, floor: float | None) -> None:
-    """Add the squares of `wanted` and of the difference. With a `floor` (of an answer) what lies
-    below does not count, nor do the means of rows."""
+def _add(total: list[float], found: Any, wanted: Any, floor: float, centred: bool) -> None:
+    """Add the squares of `wanted` (less each row's mean, when `centred`) and of the difference;
+    what lies below `floor` does not count."""
     import numpy as np
 
     wanted = np.asarray(wanted, np.float64)
-    if floor is not None:
+    if math.isfinite(floor):
         wanted, found = np.maximum(wanted, floor), np.maximum(found, floor)
     noise = found - wanted
-    if floor is not None and wanted.ndim and wanted.shape[-1] > 1:
+    if centred and wanted.ndim and wanted.shape[-1] > 1:
         wanted = wanted - wanted.mean(-1, keepdims=True)
         noise = noise - noise.mean(-1, keepdims=True)
     total[0] += float(np.sum(wanted**2))

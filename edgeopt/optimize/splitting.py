@@ -207,13 +207,17 @@ class _Wider:
         return np.zeros(width) if bias is None else floats(bias).astype(np.float64).reshape(-1)
 
     def rewrite(self, op: Operator, values: NDArray[Any], bias: NDArray[Any]) -> None:
-        from edgeopt.optimize.constants import add_constant
+        from edgeopt.optimize.constants import add_constant, replace_constant
 
         operator = self.model.subgraphs[0].operators[op.index]
-        weights = op.inputs[1]
+        weights, given = op.inputs[1], op.inputs[2] if len(op.inputs) > 2 else None
         assert weights is not None
-        name = weights.name
-        made = add_constant(self.model, weights.index, list(values.shape), values, f"{name}/split")
+        replace_constant(self.model, op.index, weights.index, values)
+        self.shape(int(operator.inputs[1]), values.shape)
+        if given is not None:
+            replace_constant(self.model, op.index, given.index, bias)
+            self.shape(int(operator.inputs[2]), bias.shape)
+            return
         name = f"{op.outputs[0].name}/split_bias"
-        raised = add_constant(self.model, weights.index, [len(bias)], bias, name)
-        operator.inputs = [int(operator.inputs[0]), made, raised]
+        made = add_constant(self.model, int(operator.inputs[1]), [len(bias)], bias, name)
+        operator.inputs = [*(int(i) for i in operator.inputs[:2]), made]
