@@ -289,6 +289,8 @@ def _latency(measured: Measurement) -> tuple[str, float | None, tuple[float, flo
     stats, runs = measured.stats, measured.runs
     if stats.ci95_ns:
         return "median", stats.median_ns, stats.ci95_ns
+    if stats.mean_ns and stats.mean_ci95_ns and measured.samples_ns is None:
+        return "mean", stats.mean_ns, stats.mean_ci95_ns
     if stats.mean_ns and stats.stdev_ns is not None and runs and runs >= _LEAST_RUNS:
         spread = 1.96 * stats.stdev_ns / math.sqrt(runs)
         return "mean", stats.mean_ns, (stats.mean_ns - spread, stats.mean_ns + spread)

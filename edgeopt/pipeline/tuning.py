@@ -31,7 +31,8 @@ _SCHEMA = "edgeopt.tune-row/1"
 # fields of Job that do not change a result, or that a key has in another form
 _APART = frozenset(
     {"model", "target", "device", "calibration", "train_data", "eval_data", "preprocess",
-     "training", "quality", "goal", "offline", "keep", "run", "output", "timeout_s"}
+     "training", "quality", "goal", "offline", "keep", "run", "output", "timeout_s",
+     "wait_s", "retries", "cool_down_s"}
 )  # fmt: skip
 
 
