@@ -1,7 +1,7 @@
 """Do edgeopt's runners measure the same time as a plain C loop, and as TensorFlow's own program?
 
     python benchmarks/agreement.py [--folder FOLDER] [--device DEVICE] [--rounds 24] [--seconds 0.5]
-        [--models WORD] [--benchmark-binary PATH] [--seed 0] [--json FILE]
+        [--models WORD] [--benchmark-binary PATH] [--only PART] [--seed 0] [--json FILE]
 
 1. The agent (Python) against the native runner (a C loop on LiteRT's C library): one process each
    a round, in random order, so that drift hits both alike. MobileNets must agree within 2%; for
@@ -256,20 +256,23 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=0.5)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--benchmark-binary")
+    parser.add_argument("--only", choices=("runners", "programs"), help="the first or second part")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
+    if arguments.benchmark_binary and arguments.device != "local":
+        parser.error("by hand is on this machine: leave out --device")
     spec = resolve(arguments.device, folders=(Path.cwd(), config_dir()), defaults={})
     small: dict[str, Any] = {}
     with connect(spec) as device:
         print(
             f"seed {arguments.seed}, {arguments.rounds} rounds of {arguments.seconds:g} s each way"
         )
-        rows = compare_runners(device, arguments, small)
+        rows = [] if arguments.only == "programs" else compare_runners(device, arguments, small)
         for name, said in small.items():
             calls = ", ".join(f"{k} {v} ns" for k, v in said["call_ns"].items())
             print(f"{name}: agent - native {said['difference_ns']:.0f} ns; an empty model: {calls}")
-        if arguments.benchmark_binary:
+        if arguments.benchmark_binary and arguments.only != "runners":
             rows += compare_programs(device, arguments)
     if arguments.json:
         listed = [{**vars(row), "verdict": row.verdict} for row in rows]
