@@ -28,7 +28,10 @@ def profile_view(profile: Mapping[str, Any] | None) -> list[RenderableType]:
     """Tables and notes, nothing for None."""
     if profile is None:
         return []
-    parts: list[RenderableType] = ["", _headline(profile), "", _by_type(profile), ""]
+    parts: list[RenderableType] = ["", _headline(profile)]
+    if profile["partitions"]:
+        parts.append(_partitions(profile))
+    parts += ["", _by_type(profile), ""]
     if 1 < len(profile["by_layer"]) <= _GROUPED * len(profile["operators"]):
         parts += [_by_layer(profile), ""]
     if len(profile["operators"]) > 1:
@@ -65,6 +68,19 @@ def _headline(profile: Mapping[str, Any]) -> str:
         else f"[dim]The profiler {more} {duration_text(abs(added['ns']))} to a run.[/]"
     )
     return "\n".join(lines)
+
+
+def _partitions(profile: Mapping[str, Any]) -> str:
+    """How much lies in partitions of the graph that a delegate took."""
+    mine = profile["partitions"]
+    held = [part["operators"] for part in mine]
+    count = "?" if None in held else str(sum(map(len, held)))
+    share = sum(part["share"] or 0 for part in mine)
+    where = "1 partition" if len(mine) == 1 else f"{len(mine)} partitions"
+    return (
+        f"[dim]{count} of {len(profile['operators'])} operators are in {where} of"
+        f" {mine[0]['delegate']}, {100 * share:.0f}% of the time.[/]"
+    )
 
 
 def _table(*columns: tuple[str, str]) -> Table:
