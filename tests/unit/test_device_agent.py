@@ -104,6 +104,24 @@ def test_a_run_answers_raw_times_outputs_and_the_models_hash(device: Device) -> 
         assert np.array_equal(one[0], other[0])
 
 
+def test_nothing_but_the_inference_is_between_two_readings_of_the_clock() -> None:
+    tree = ast.parse((AGENT / "timing.py").read_text())
+    loops = [node for node in ast.walk(tree) if isinstance(node, ast.While)]
+    lines = [[ast.unparse(statement) for statement in loop.body] for loop in loops]
+    [body] = [texts for texts in lines if "began = clock()" in texts]
+    start = body.index("began = clock()")
+    assert body[start : start + 3] == ["began = clock()", "invoke()", "spent = clock() - began"]
+
+
+def test_a_run_by_time_warms_up_until_settled_and_lasts_as_long_as_asked(device: Device) -> None:
+    found = run(device, request(runs=3, time_s=0.05, warmup=None), Silent())
+    assert sum(found.samples_ns or ()) >= 5e7 and len(found.samples_ns or ()) >= 3
+    assert sum(found.warmup_ns or ()) >= 3 * 5e7  # three blocks of the rule of agent/settle.py
+    capped = run(device, request(runs=3, time_s=60, max_runs=7, warmup=0), Silent())
+    assert (len(capped.samples_ns or ()), capped.warmup_ns) == (7, ())
+    assert (found.base_rss_bytes or 0) < (found.peak_rss_bytes or 0) and found.seconds is not None
+
+
 def _input_of(device: Device) -> tuple[tuple[int, ...], str]:
     from ai_edge_litert.interpreter import Interpreter
 
