@@ -56,8 +56,9 @@ def _fraction(ctx: click.Context, param: click.Parameter, value: Any) -> float:
 )  # fmt: skip
 @click.option(
     "--allow", multiple=True, metavar="KEY=REASON",
-    help="Compare although KEY (device, runtime, runtime-version, accelerator, threads, shapes,"
-    " inputs, load, effort) differs or is too little; the reason is reported. Repeatable.",
+    help="Compare although KEY (device, runtime, runtime-version, accelerator, threads,"
+    " preparation, shapes, inputs, effort) differs or is too little; the reason is reported."
+    " Repeatable.",
 )  # fmt: skip
 @options.as_json
 def compare(

@@ -14,21 +14,20 @@ __all__ = ["KEYS", "Difference", "differences", "read_allowed"]
 # What may be waived with a reason, and what it means.
 KEYS = {
     "device": "the board: its processor, architecture and model",
-    "runtime": "the runtime, and the runner that called it",
+    "runtime": "the runtime, such as ai_edge_litert, native or benchmark_model",
     "runtime-version": "the version of the runtime",
     "accelerator": "CPU, GPU or Edge TPU",
     "threads": "the number of CPU threads",
+    "preparation": "the frequency governor, and the cores that runs were pinned to",
     "shapes": "the shapes of the model's inputs",
     "inputs": "the values that the runs were given",
-    "load": "the batch size and how many inferences run at once",
     "effort": "more than one process on each side",
 }
 _DEVICE = {
-    "runtime": ("runtime", "runner"),
-    "runtime-version": ("runtime_version",),
-    "accelerator": ("accelerator",),
-    "threads": ("threads",),
-    "load": ("batch", "concurrency"),
+    "runtime": "runtime",
+    "runtime-version": "runtime_version",
+    "accelerator": "accelerator",
+    "threads": "threads",
 }
 
 
@@ -59,9 +58,11 @@ def differences(
     for fact in ("cpu", "arch", "model"):
         before, after = (_table(d.get("facts")).get(fact) for d in devices)
         found += _differ("device", f"device {fact}", before, after)
-    for key, fields in _DEVICE.items():
-        for name in fields:
-            found += _differ(key, name, devices[0].get(name), devices[1].get(name))
+    for key, name in _DEVICE.items():
+        found += _differ(key, name, devices[0].get(name), devices[1].get(name))
+    governors = [_governors(m.conditions) for m in measured]
+    found += _differ("preparation", "frequency governor", *governors)
+    found += _differ("preparation", "pinned to cores", _cores(old), _cores(new))
     found += _differ("shapes", "input shapes", _shapes(old), _shapes(new))
     found += _inputs(*devices)
     counts = [len(m.pooled) for m in measured]
@@ -109,6 +110,21 @@ def _shapes(document: Mapping[str, Any]) -> str | None:
 def _table(value: Any) -> Mapping[str, Any]:
     """What a foreign report has in an object's place is not trusted to be one."""
     return value if isinstance(value, Mapping) else {}
+
+
+def _governors(conditions: Mapping[str, Any]) -> str | None:
+    """Of all cores, before the first process; None where the board has none or does not tell."""
+    given = _table(conditions.get("before")).get("governor")
+    known = sorted({str(g) for g in given if g is not None}) if isinstance(given, list) else []
+    return "+".join(known) or None
+
+
+def _cores(document: Mapping[str, Any]) -> str | None:
+    """None in a report of a version that could not pin."""
+    if "preparation" not in document:
+        return None
+    cores = _table(document["preparation"]).get("cores")
+    return ",".join(map(str, cores)) if isinstance(cores, list) and cores else "any"
 
 
 def _inputs(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[tuple[str, str]]:

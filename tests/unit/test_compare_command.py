@@ -89,6 +89,21 @@ def test_what_differs_is_refused_unless_a_reason_is_given(
     assert (row["key"], row["allowed_because"]) == (key, "the new board")
 
 
+def test_another_governor_or_pinned_cores_are_a_difference(write: Any) -> None:
+    def held(governor: str, cores: list[int] | None) -> dict[str, Any]:
+        state = {"before": {"governor": [governor, None]}}
+        runs = [process(1e6, n, conditions=state) for n in range(5)]
+        return report(measure(processes=runs)) | {"preparation": {"cores": cores}}
+
+    old = write("old", held("ondemand", None))
+    for other, said in (
+        (held("performance", None), "frequency governor ondemand and performance"),
+        (held("ondemand", [2, 3]), "pinned to cores any and 2,3"),
+    ):
+        refused = str(compared(old, write("new", other)).exception)
+        assert said in refused and '--allow "preparation=REASON"' in refused
+
+
 def test_seeded_inputs_of_another_type_may_be_compared(write: Any) -> None:
     old = write("old", report(several(1e6, 1), inputs="seeded"))
     new = write("new", report(several(1e6, 2), inputs="seeded", inputs_sha256="cd" * 32))
