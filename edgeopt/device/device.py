@@ -30,6 +30,7 @@ class Device:
     workspace: Workspace
     lease: dict[str, Any] | None = None  # set while this process has the device alone
     held: Held | None = None
+    known: dict[str, Any] = field(default_factory=dict)  # what a runner asked once a connection
     _facts: dict[str, Any] = field(default_factory=dict)
 
     def facts(self) -> dict[str, Any]:

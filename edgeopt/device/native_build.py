@@ -73,8 +73,10 @@ def build(device: Device, progress: Progress) -> Runner:
             f" on {arch}.",
             "Use another --runtime there.",
         )
-    answer = device.transport.run(["sh", "-c", _LOOK], timeout_s=30)
-    words = answer.stdout.decode(errors="replace").splitlines()
+    if "compiler" not in device.known:
+        answer = device.transport.run(["sh", "-c", _LOOK], timeout_s=30)
+        device.known["compiler"] = answer.stdout.decode(errors="replace").splitlines()
+    words: list[str] = device.known["compiler"]
     if words:
         return _built_there(device, arch, words, progress)
     return _built_here(device, arch, progress)

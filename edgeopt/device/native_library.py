@@ -64,7 +64,9 @@ def find_library(
     DeviceError where there is none or one whose C API is not the one that is called."""
     if wheel := options.get("native_library"):
         return _from_wheel(device, Path(wheel).expanduser(), progress, keep)
-    found = _on_device(device)
+    if "native_library" not in device.known:
+        device.known["native_library"] = _on_device(device)
+    found: dict[str, Any] = device.known["native_library"]
     name = device.transport.name
     if not found:
         raise DeviceError(
