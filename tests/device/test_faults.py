@@ -191,7 +191,7 @@ def test_a_measurement_on_a_throttled_board_is_exit_6_with_the_whole_report(
     code, document = lab.run("--report", "r.json", python=lab.program(python))
     assert (code, document["error"]["kind"]) == (6, "result")
     assert "under-voltage" in document["error"]["message"]
-    [process] = document["measurement"]["processes"]
+    [process, *_] = document["measurement"]["processes"]
     assert document["parity"]["passed"] and process["runs"] + process["moved_runs"] == 10
     assert document["measurement"]["valid"] is False
     written = json.loads((lab.folder / "r.json").read_text())
