@@ -93,7 +93,7 @@ def compare(
     together = old == new and all(d.get("interleaved") for d in documents)
     session = 0.0 if together else session_noise
     result = judge(*measured, threshold=threshold, confidence=confidence, session=session)
-    notes = _notes(result, together=together)
+    notes = _notes(measured, result, together=together)
     sides = [_side(m, result.basis) for m in measured]
     content |= {**result.to_json(), "notes": notes, "sides": sides}
     if not as_json:
@@ -188,9 +188,16 @@ def _row(path: Path, document: Mapping[str, Any], name: str | None) -> dict[str,
     return {**rows[name], "row": name, "interleaved": document.get("interleaved")}
 
 
-def _notes(result: Comparison, *, together: bool) -> list[str]:
+def _notes(measured: Sequence[Measurement], result: Comparison, *, together: bool) -> list[str]:
     """What the interval does not know."""
     notes = []
+    for name, side in zip(("old", "new"), measured, strict=True):
+        disturbed = sum(not p.valid for p in side.pooled)
+        if disturbed:
+            notes.append(
+                f"{disturbed} of {len(side.pooled)} processes of the {name} one were disturbed and"
+                " are used all the same (--conditions report)."
+            )
     if result.within_only:
         notes.append("One process each: how much processes differ is not in the interval.")
     elif min(result.processes) < 2:

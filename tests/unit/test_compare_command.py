@@ -163,7 +163,8 @@ def test_an_invalid_measurement_is_refused_with_its_reasons(write: Any) -> None:
         refused
     )
     reported = write("new", report(measure(processes=throttled, judged=False)))
-    assert compared(old, reported).exit_code == 0
+    done = compared(old, reported, "--json")
+    assert "5 of 5 processes of the new one were disturbed" in json.loads(done.stdout)["notes"][0]
 
 
 def test_two_sessions_get_an_allowance_and_say_so(write: Any) -> None:
