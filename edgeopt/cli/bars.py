@@ -128,6 +128,13 @@ class DeviceBars:
     def update(self, task: TaskID, **changes: object) -> None:
         self._bars.update(task, **changes)  # type: ignore[arg-type]
 
+    def restart(self, task: TaskID, description: str, total: int | None) -> None:
+        """Another stage, with a clock of its own."""
+        self._bars.reset(task, description=description, count="")
+        for each in self._bars.tasks:
+            if each.id == task:
+                each.total = total  # rich itself never makes a length unknown again
+
     def remove(self, task: TaskID) -> None:
         self._bars.remove_task(task)
 
@@ -144,7 +151,7 @@ class _DeviceLine:
         self._unit, self._stage_began = unit, time.monotonic()
         said = re.sub(rf" (to|on) (\S+://\S+|{re.escape(self._name)})$", "", text)  # the line's own
         description = f"[bold]{self._bars.shown(self._name)}[/]  {escape(said)}"
-        self._bars.update(self._task, description=description, completed=0, total=total, count="")
+        self._bars.restart(self._task, description, total)
 
     def advance(self, done: int, total: int | None = None) -> None:
         count = _count(done, total, self._unit, self._stage_began)

@@ -93,6 +93,9 @@ class Fleet:
 
     def finish(self) -> FleetReport:
         """Wait for all. Raises the error of the worst kind there was, with the report."""
+        if self._threads:
+            count = len(self._threads)
+            self.show.host.stage(f"Waiting for {count} device{'s' * (count > 1)}")
         self._wait()
         for chosen, work in self._alone:
             self._begin(chosen, work)

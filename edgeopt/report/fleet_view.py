@@ -87,7 +87,9 @@ def _parity(parity: Mapping[str, Any] | None) -> str:
         return "-"
     difference = parity["max_abs_diff"]
     shown = "?" if difference is None else f"{difference:.3g}"
-    return f"differs by {shown}" if not parity["passed"] else f"within {shown}"
+    if not parity["passed"]:
+        return f"differs by {shown}"
+    return "equal" if difference == 0 else f"within {shown}"
 
 
 def fleet_summary(fleet: FleetReport) -> RenderableType:
