@@ -10,8 +10,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgeopt.plan.candidate import Spec
+from edgeopt.quality import SPLIT_FOR_ACCURACY
 
-__all__ = ["FALLBACK", "FALLBACK_COST", "SCHEME_FACTS", "TRAINED", "SchemeFact", "training_cost"]
+__all__ = [
+    "FALLBACK",
+    "SCHEME_FACTS",
+    "SEARCH_COST",
+    "SPLIT",
+    "TRAINED",
+    "SchemeFact",
+    "training_cost",
+]
 
 _EVERYWHERE = ("CPU", "Android GPU", "Edge TPU")
 
@@ -52,6 +61,9 @@ SCHEME_FACTS: Mapping[str, SchemeFact] = {
 # The worst layers stay in float: more accurate than int8 and slower, where the profile takes float.
 FALLBACK = Spec(scheme="int8", quality={"fallback": "float32"})
 
+# Activations held twice: int8 throughout, for more multiplications.
+SPLIT = Spec(scheme="int8", quality={"splitting": SPLIT_FOR_ACCURACY})
+
 # Trained candidates, each followed by the best 8-bit scheme of the target.
 TRAINED: tuple[tuple[str, ...], ...] = (
     ("qat",),
@@ -63,7 +75,7 @@ TRAINED: tuple[tuple[str, ...], ...] = (
     ("cluster", "qat"),
 )
 
-FALLBACK_COST = "a search; slower than int8"
+SEARCH_COST = "a search; slower than int8"
 
 
 def training_cost(techniques: tuple[str, ...]) -> str:

@@ -6,7 +6,14 @@ from dataclasses import dataclass, replace
 
 from edgeopt.facts import ModelFacts
 from edgeopt.plan.candidate import NEEDS_CALIBRATION, Candidate, Spec
-from edgeopt.plan.catalog import FALLBACK, FALLBACK_COST, SCHEME_FACTS, TRAINED, training_cost
+from edgeopt.plan.catalog import (
+    FALLBACK,
+    SCHEME_FACTS,
+    SEARCH_COST,
+    SPLIT,
+    TRAINED,
+    training_cost,
+)
 from edgeopt.profile import HardwareProfile
 
 __all__ = ["Wish", "every_candidate"]
@@ -45,7 +52,7 @@ def every_candidate(
     schemes = (*profile.preferred, *(n for n in SCHEME_FACTS if n not in profile.preferred))
     base = wish.base(profile) if wish.can_calibrate else _first_integer(profile)
     specs = [Spec(scheme=name) for name in schemes]
-    specs.append(FALLBACK)
+    specs += [FALLBACK, SPLIT]
     specs += [Spec(scheme=base, techniques=names) for names in TRAINED]
     found = [_candidate(spec, facts, profile, wish) for spec in specs]
     order = _Order(profile, wish)
@@ -66,7 +73,7 @@ def _candidate(spec: Spec, facts: ModelFacts, profile: HardwareProfile, wish: Wi
     ratio = None if spec.quality or scheme is None else scheme.expected_size_ratio
     cost = training_cost(spec.techniques) if spec.techniques else fact.cost
     if spec.quality:
-        cost = FALLBACK_COST
+        cost = SEARCH_COST
     return Candidate(
         spec=spec,
         needs=needs,
@@ -78,7 +85,7 @@ def _candidate(spec: Spec, facts: ModelFacts, profile: HardwareProfile, wish: Wi
         expected_size_bytes=(
             round(facts.parameters * 4 * ratio) if ratio and facts.parameters else None
         ),
-        support=("CPU",) if spec.quality else fact.support,
+        support=("CPU",) if "fallback" in spec.quality else fact.support,
         reason="",
         cost=cost,
     )
@@ -96,7 +103,9 @@ def _refused(spec: Spec, facts: ModelFacts, profile: HardwareProfile, wish: Wish
     if scheme is None or not scheme.suits:
         note = scheme.note if scheme else "The profile does not name it."
         return f"does not suit {profile.name}: {note}".strip(": ")
-    if spec.quality and not (profile.float_fallback and "float32" in profile.activation_types):
+    if "fallback" in spec.quality and not (
+        profile.float_fallback and "float32" in profile.activation_types
+    ):
         return f"does not suit {profile.name}: it takes no float operations."
     if spec.techniques and facts.format == "tflite":
         return "cannot be had from a .tflite: give the Keras model that it was made from."
@@ -190,6 +199,8 @@ def _reason(
         return f"is for when {best.name} misses the accuracy budget."
     if spec.techniques:
         return "is for when post-training quantization misses the accuracy budget."
+    if "splitting" in spec.quality:
+        return "is for when int8 misses the accuracy budget: activations are held twice."
     if spec.quality:
         return "is for when int8 misses the accuracy budget: the worst layers stay in float."
     note = profile.schemes[str(spec.scheme)].note
