@@ -100,7 +100,8 @@ def compare(
         _show(result, sides, found, notes)
     if result.verdict == "slower":
         raise ResultError(
-            f"{_name(new, documents[1])} is slower than {_name(old, documents[0])}: {result}",
+            f"{_name(new, documents[1])} is slower than {_name(old, documents[0])}: "
+            f"{result.figures}",
             f"Find what changed, or accept it with a higher --threshold (now {threshold:g}).",
             reached=content,
         )

@@ -42,7 +42,7 @@ class Comparison:
     """
 
     verdict: str  # "faster", "slower", "same" or "inconclusive"
-    ratio: float | None
+    ratio: float
     interval: tuple[float, float] | None
     interval95: tuple[float, float] | None
     basis: str
@@ -58,13 +58,17 @@ class Comparison:
         return self.method == "runs"
 
     def __str__(self) -> str:
-        if self.ratio is None:
-            return f"{self.verdict}: {'; '.join(self.reasons)}"
-        text = f"{self.verdict}: {self.basis} x {self.ratio:.3f}"
+        why = f"; {'; '.join(self.reasons)}" if self.reasons else ""
+        return f"{self.verdict}: {self.figures}{why}"
+
+    @property
+    def figures(self) -> str:
+        """The ratio with its interval, in words."""
+        text = f"{self.basis} x {self.ratio:.3f}"
         if self.interval:
             low, high = self.interval
             text += f" ({100 * self.confidence:g}% interval {low:.3f} to {high:.3f})"
-        return text + (f"; {'; '.join(self.reasons)}" if self.reasons else "")
+        return text
 
     def to_json(self) -> dict[str, Any]:
         return {
