@@ -19,6 +19,7 @@ __all__ = ["AdbProgram", "explain", "find_program", "reach"]
 
 _SERVER_START_S = 20.0  # 3 s on a fast host: it looks for USB and mDNS devices first
 _CALL_S = 5.0
+_ALIVE_S = 8.0  # a phone that computes on all cores answers late
 _POLL_S = 0.2
 _NETWORK_SERIAL = re.compile(r"(\[[0-9A-Fa-f:.%\w]+\]|[A-Za-z0-9_.-]+):[0-9]{1,5}")
 
@@ -114,13 +115,26 @@ class AdbProgram:
         on_stdout: Callable[[bytes], None] | None = None,
         held: bool = False,
     ) -> Completed:
-        """adb for the device. With `held` its stdin stays open, and silent."""
-        argv, host = [self.path, "-s", self.serial, *words], self._host
-        if held:
-            return host.attend(
-                argv, timeout_s=timeout_s, stdin=stdin, on_stdout=on_stdout, beats=False
+        """adb for the device. With `held` its stdin stays open, and silent.
+
+        adb waits for TCP to give up on a link that died with something on its way, a quarter of an
+        hour: when nothing comes for a while, the device is asked whether it is there.
+        """
+        return self._host.run_watched(
+            [self.path, "-s", self.serial, *words],
+            self._still_there,
+            timeout_s=timeout_s,
+            stdin=stdin,
+            held=held,
+            on_stdout=on_stdout,
+        )
+
+    def _still_there(self) -> None:
+        if not self.answers(_ALIVE_S):
+            raise DeviceError(
+                f"The connection to {self.name} was lost: it does not answer any more.",
+                "Check its cable, power and network (adb devices), then rerun.",
             )
-        return host.run(argv, timeout_s=timeout_s, stdin=stdin, on_stdout=on_stdout)
 
     def state(self) -> str:
         """ "device" when usable, else adb's word or complaint."""

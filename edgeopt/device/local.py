@@ -18,9 +18,10 @@ from edgeopt.device.inventory import DeviceSpec
 from edgeopt.device.transport import BEAT_S, Completed
 from edgeopt.errors import DeviceError
 
-__all__ = ["LocalTransport", "connect"]
+__all__ = ["QUIET_S", "LocalTransport", "connect"]
 
 _BLOCK = 1 << 20
+QUIET_S = 12.0
 _AFTER_EXIT_S = 0.5  # how long a daemon it left behind may still hold its output open
 
 
@@ -53,10 +54,24 @@ class LocalTransport:
         timeout_s: float,
         stdin: bytes = b"",
         on_stdout: Callable[[bytes], None] | None = None,
-        beats: bool = True,
     ) -> Completed:
-        """As in Attends; without `beats` stdin stays open and silent."""
-        return self._run(argv, timeout_s, _Input(stdin, held=True, beats=beats), on_stdout)
+        return self._run(argv, timeout_s, _Input(stdin, held=True, beats=True), on_stdout)
+
+    def run_watched(
+        self,
+        argv: Sequence[str],
+        on_quiet: Callable[[], None],
+        *,
+        timeout_s: float,
+        stdin: bytes = b"",
+        held: bool = False,
+        on_stdout: Callable[[bytes], None] | None = None,
+    ) -> Completed:
+        """As `run`; `on_quiet` is called after each QUIET_S without output, and may raise.
+
+        With `held` stdin stays open, and silent.
+        """
+        return self._run(argv, timeout_s, _Input(stdin, held=held), on_stdout, on_quiet)
 
     def _run(
         self,
@@ -64,6 +79,7 @@ class LocalTransport:
         timeout_s: float,
         stdin: _Input,
         on_stdout: Callable[[bytes], None] | None,
+        on_quiet: Callable[[], None] | None = None,
     ) -> Completed:
         words = tuple(argv)
         try:
@@ -82,7 +98,7 @@ class LocalTransport:
             ) from error
         out, err = Capture(self.name, on_stdout), Capture(self.name)
         try:
-            ended = _pump(process, stdin, out, err, time.monotonic() + timeout_s)
+            ended = _pump(process, stdin, out, err, time.monotonic() + timeout_s, on_quiet)
         finally:
             _end(process)
         if not ended:
@@ -166,9 +182,15 @@ def _explained(path: Path) -> Iterator[None]:
 
 
 def _pump(
-    process: subprocess.Popen[bytes], stdin: _Input, out: Capture, err: Capture, deadline: float
+    process: subprocess.Popen[bytes],
+    stdin: _Input,
+    out: Capture,
+    err: Capture,
+    deadline: float,
+    on_quiet: Callable[[], None] | None,
 ) -> bool:
     """Feed and drain all three pipes at once until the process ends; False at the deadline."""
+    heard = time.monotonic()
     assert process.stdin and process.stdout and process.stderr
     with selectors.DefaultSelector() as ready:
         ready.register(process.stdout, selectors.EVENT_READ, out)
@@ -185,6 +207,9 @@ def _pump(
                 return True
             if now > deadline:
                 return ended_at is not None
+            if on_quiet and ended_at is None and now > heard + QUIET_S:
+                on_quiet()
+                heard = time.monotonic()
             if stdin.due(now) and not process.stdin.closed:
                 _listen(process, ready)
             for key, _ in ready.select(min(0.1, max(0.0, deadline - now))):
@@ -192,6 +217,7 @@ def _pump(
                     _feed(process, ready, stdin)
                 elif chunk := os.read(key.fd, _BLOCK):
                     key.data.feed(chunk)
+                    heard = time.monotonic()
                 else:
                     ready.unregister(key.fileobj)
     return _wait(process, deadline)
