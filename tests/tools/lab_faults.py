@@ -11,7 +11,10 @@ from tools.lab import Ended, Lab
 
 __all__ = ["FAULTS", "Fault"]
 
-_LOST = r"was lost|is not connected|did not answer|does not answer|cannot be connected|did not end within"
+_LOST = (
+    r"was lost|is not connected|did not answer|does not answer|cannot be connected"
+    r"|did not end within"
+)
 
 
 @dataclass(frozen=True, kw_only=True)

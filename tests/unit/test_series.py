@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from edgeopt import pipeline, registry
+from edgeopt.artifact import hash_path
 from edgeopt.device import Device, DeviceSpec, connect
 from edgeopt.device.run import RunRequest, RunResult
 from edgeopt.device.series import Ran, Variant, run_series
@@ -207,8 +208,6 @@ def crashing(tmp_path: Path, *, after: int, invoke_s: float) -> Device:
 
 
 def test_a_process_that_is_killed_leaves_the_runs_that_it_had_sent(tmp_path: Path) -> None:
-    from edgeopt.artifact import hash_path
-
     taken: list[Ran] = []
     request = RunRequest(model=MODEL, sha256=hash_path(MODEL), timeout_s=60)
     with crashing(tmp_path, after=20, invoke_s=0.1) as device:
@@ -223,6 +222,25 @@ def test_a_process_that_is_killed_leaves_the_runs_that_it_had_sent(tmp_path: Pat
     samples = taken[0].process.samples_ns or ()
     assert not taken[0].complete and not taken[0].valid and 9 <= len(samples) <= 19
     assert all(time_ns >= 10**8 for time_ns in samples)
+
+
+def test_a_series_sends_a_model_once_and_leaves_nothing_where_nothing_may_stay(
+    tmp_path: Path,
+) -> None:
+    taken: list[Ran] = []
+    request = RunRequest(model=MODEL, sha256=hash_path(MODEL), timeout_s=60, keep=False)
+    work = tmp_path / "w"
+    with connect(DeviceSpec(name="here", kind="local", workdir=str(work))) as device:
+        run_series(
+            device,
+            [Variant(name="a", request=request)],
+            Effort(runs=6, warmup=0, processes=3),
+            Silent(),
+            taken.append,
+            judged=False,
+        )
+        assert [ran.result.sent_bytes > 0 for ran in taken] == [True, False, False]
+        assert not work.exists()
 
 
 def edgeopt(*words: object) -> list[str]:

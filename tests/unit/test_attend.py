@@ -1,0 +1,113 @@
+"""A run ends soon after nobody waits for it any more, and lasts while somebody does."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from edgeopt.device import local
+from edgeopt.device.benchmark_model import _ALONE
+from edgeopt.device.killed import ran_out_of_memory
+from edgeopt.device.local import LocalTransport
+from edgeopt.device.transport import Completed
+
+_PROGRAM = """
+import sys, time
+from edgeopt.device.agent.attend import attend
+attend({silence})
+print("begun", flush=True)
+time.sleep({work})
+"""
+
+
+def started(silence: float, work: float = 60) -> subprocess.Popen[bytes]:
+    text = _PROGRAM.format(silence=silence, work=work)
+    pipe = subprocess.PIPE
+    process = subprocess.Popen([sys.executable, "-c", text], stdin=pipe, stdout=pipe)
+    assert process.stdout and process.stdout.readline() == b"begun\n"
+    return process
+
+
+def ended(process: subprocess.Popen[bytes]) -> int:
+    code = process.wait(10)
+    for pipe in (process.stdin, process.stdout):
+        assert pipe
+        pipe.close()
+    return code
+
+
+def test_a_run_ends_when_whoever_started_it_is_gone() -> None:
+    process = started(silence=60)
+    assert process.stdin
+    process.stdin.close()
+    assert ended(process) == -signal.SIGUSR1
+
+
+def test_a_run_ends_when_the_link_falls_silent() -> None:
+    assert ended(started(silence=0.3)) == -signal.SIGUSR1
+
+
+def test_a_run_that_ends_by_itself_leaves_no_watcher() -> None:
+    process = started(silence=60, work=0.1)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    watcher = int(children.read_text()) if children.exists() else 0
+    assert ended(process) == 0
+    time.sleep(0.2)
+    assert not watcher or not Path(f"/proc/{watcher}/cmdline").exists()
+
+
+def test_beats_keep_a_run_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "BEAT_S", 0.1)
+    text = _PROGRAM.format(silence=0.8, work=2)
+    done = LocalTransport().attend([sys.executable, "-c", text], timeout_s=20)
+    assert (done.exit_code, done.stdout) == (0, b"begun\n")
+
+
+@pytest.mark.parametrize("shell", ["sh", "bash"])
+def test_a_shell_ends_the_program_when_stdin_closes(shell: str, tmp_path: Path) -> None:
+    lock, looks = str(tmp_path / "lock"), str(tmp_path / "looks")
+    argv = [shell, "-c", _ALONE, shell, lock, "5", "60", ":", looks, "sleep", "60"]
+    done = subprocess.run(argv, stdin=subprocess.DEVNULL, capture_output=True, timeout=10)
+    assert done.returncode == 128 + signal.SIGUSR1
+
+
+def test_a_shell_whose_read_has_a_limit_ends_a_program_nobody_waits_for(tmp_path: Path) -> None:
+    lock, looks = str(tmp_path / "lock"), str(tmp_path / "looks")
+    argv = ["bash", "-c", _ALONE, "bash", lock, "5", "1", ":", looks, "sleep", "60"]
+    silent, ours = os.pipe()
+    try:
+        done = subprocess.run(argv, stdin=silent, capture_output=True, timeout=10)
+    finally:
+        os.close(silent)
+        os.close(ours)
+    assert done.returncode == 128 + signal.SIGUSR1
+
+
+class Told:
+    """A double of a transport whose board says `text`."""
+
+    kind = name = "double"
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+
+    def run(self, argv: object, **_: object) -> Completed:
+        return Completed(argv=(), exit_code=0, stdout=self.text.encode(), stderr=b"")
+
+
+def test_the_kernels_word_counts_when_it_is_of_now() -> None:
+    line = "Memory cgroup out of memory: Killed process 12 (python3) total-vm:1kB, anon-rss:2kB"
+    said = ran_out_of_memory(Told(f"1010.5 33.1\n[ 1009.012345] {line}\n"))  # type: ignore[arg-type]
+    assert "Killed process 12 (python3)" in said
+    assert ran_out_of_memory(Told(f"9999.5 33.1\n[ 1009.012345] {line}\n")) == ""  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("text", ["", "x\n[1.0] Killed process", "5.0 1\ngarbage", "\0\n" * 9])
+def test_a_board_that_says_nothing_of_use_has_said_nothing(text: str) -> None:
+    assert ran_out_of_memory(Told(text)) == ""  # type: ignore[arg-type]
