@@ -37,8 +37,8 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "unit")]
 
 from edgeopt.artifact import hash_path  # noqa: E402
 from edgeopt.device import Device, connect, resolve  # noqa: E402
-from edgeopt.device.benchmark_model import flags  # noqa: E402
-from edgeopt.device.benchmark_output import parse_output  # noqa: E402
+from edgeopt.device.benchmark.output import parse_output  # noqa: E402
+from edgeopt.device.benchmark.runner import flags  # noqa: E402
 from edgeopt.device.run import RunRequest, RunResult  # noqa: E402
 from edgeopt.device.runner import run  # noqa: E402
 from edgeopt.feed import seeded_inputs  # noqa: E402

@@ -29,8 +29,8 @@ sys.path.insert(0, str(ROOT))
 
 from edgeopt.artifact import hash_path  # noqa: E402
 from edgeopt.device import Device, connect, resolve  # noqa: E402
-from edgeopt.device.load_run import put_load  # noqa: E402
-from edgeopt.device.profile_run import KERNELS, profile  # noqa: E402
+from edgeopt.device.load.run import put_load  # noqa: E402
+from edgeopt.device.profiling.run import KERNELS, profile  # noqa: E402
 from edgeopt.device.run import RunRequest  # noqa: E402
 from edgeopt.load import Load  # noqa: E402
 from edgeopt.model import read  # noqa: E402

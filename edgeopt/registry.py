@@ -48,14 +48,14 @@ BUILTINS: dict[str, dict[str, str]] = {
     },
     "transports": {
         "local": "edgeopt.device.local:connect",
-        "ssh": "edgeopt.device.ssh:connect",
-        "adb": "edgeopt.device.adb:connect",
+        "ssh": "edgeopt.device.ssh.transport:connect",
+        "adb": "edgeopt.device.adb.transport:connect",
     },
     "runtimes": {
-        "litert": "edgeopt.device.agent_runner:run",
-        "edgetpu": "edgeopt.device.agent_runner:run",
-        "native": "edgeopt.device.native_runner:run",
-        "benchmark_model": "edgeopt.device.benchmark_model:run",
+        "litert": "edgeopt.device.python_runner.runner:run",
+        "edgetpu": "edgeopt.device.python_runner.runner:run",
+        "native": "edgeopt.device.native.runner:run",
+        "benchmark_model": "edgeopt.device.benchmark.runner:run",
         "none": "edgeopt.device.no_runtime:run",
     },
     # By compiler: what its output will need and take, before it runs (edgeopt.estimate.contract).

@@ -114,7 +114,7 @@ def clean(device: tuple[str, ...], tags: tuple[str, ...], jobs: int | None, as_j
 def pin(device: str, fingerprint: str, as_json: bool) -> None:
     """Trust DEVICE's SSH host key when its fingerprint is the one given."""
     from edgeopt.device import resolve
-    from edgeopt.device.host_keys import pin as trust
+    from edgeopt.device.ssh.host_keys import pin as trust
 
     spec = resolve(device, folders=_folders())
     trust(spec, fingerprint)

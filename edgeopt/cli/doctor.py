@@ -77,7 +77,7 @@ def _compilers() -> list[dict[str, Any]]:
 
 def _edge_tpu() -> dict[str, Any]:
     """An Edge TPU of this machine, in one line; `edgeopt devices doctor local` says it all."""
-    from edgeopt.device.edgetpu_state import read_state
+    from edgeopt.device.edgetpu.state import read_state
     from edgeopt.device.local import LocalTransport
 
     name, hint = "edge tpu", "edgeopt devices doctor local"

@@ -78,9 +78,9 @@ def leases(device: tuple[str, ...], as_json: bool) -> None:
 
 
 def _row(spec: DeviceSpec) -> dict[str, Any]:
-    from edgeopt.device import labgrid
     from edgeopt.device.device import connect
-    from edgeopt.device.holding import board_of
+    from edgeopt.device.leasing import labgrid
+    from edgeopt.device.leasing.holding import board_of
 
     row: dict[str, Any] = {"name": spec.name, "url": spec.url, "lease": None, "error": None}
     try:
@@ -109,8 +109,9 @@ def reserve(device: str, for_s: int, purpose: str, wait_s: float, as_json: bool)
 
     A device of labgrid is reserved there (labgrid-client acquire).
     """
-    from edgeopt.device import holding, resolve
+    from edgeopt.device import resolve
     from edgeopt.device.device import connect
+    from edgeopt.device.leasing import holding
 
     spec = _own(resolve(device, folders=_folders()))
     with output.progress() as progress, connect(spec) as connected:
@@ -130,8 +131,9 @@ def reserve(device: str, for_s: int, purpose: str, wait_s: float, as_json: bool)
 @options.as_json
 def release(device: str, force: bool, as_json: bool) -> None:
     """End your reservation of DEVICE."""
-    from edgeopt.device import holding, resolve
+    from edgeopt.device import resolve
     from edgeopt.device.device import connect
+    from edgeopt.device.leasing import holding
 
     spec = _own(resolve(device, folders=_folders()))
     with connect(spec) as connected:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from edgeopt.device.device import Device, connect
-from edgeopt.device.holding import held, reached
 from edgeopt.device.inventory import DeviceSpec, list_devices, resolve
+from edgeopt.device.leasing.holding import held, reached
 from edgeopt.device.runner import clean, host_outputs, run
 from edgeopt.device.workspace import Placed, Workspace
 

@@ -10,7 +10,7 @@ from typing import Any
 from edgeopt import paths, registry
 from edgeopt.device.facts import read_facts
 from edgeopt.device.inventory import DeviceSpec
-from edgeopt.device.lease import Held
+from edgeopt.device.leasing.lease import Held
 from edgeopt.device.transport import Transport
 from edgeopt.device.workspace import Workspace
 from edgeopt.errors import DeviceError

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from edgeopt.device.agent_runner import probe, python_command
 from edgeopt.device.check import Check
 from edgeopt.device.device import Device
-from edgeopt.device.edgetpu_checks import edgetpu_checks
-from edgeopt.device.edgetpu_choice import read_software
-from edgeopt.device.edgetpu_state import read_state
+from edgeopt.device.edgetpu.checks import edgetpu_checks
+from edgeopt.device.edgetpu.choice import read_software
+from edgeopt.device.edgetpu.state import read_state
+from edgeopt.device.python_runner.runner import probe, python_command
 from edgeopt.errors import EdgeoptError
 
 __all__ = ["Check", "doctor"]

@@ -18,7 +18,7 @@ from typing import Any
 from edgeopt import registry
 from edgeopt.device.address import Address, parse, redacted
 from edgeopt.device.devices_toml import FILE_NAME, Entry, read_entries
-from edgeopt.device.edgetpu_options import delegate_options
+from edgeopt.device.edgetpu.options import delegate_options
 from edgeopt.errors import InputError
 
 __all__ = ["DEFAULT_CACHE_BYTES", "DeviceSpec", "list_devices", "resolve"]

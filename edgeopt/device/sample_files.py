@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from edgeopt.device.agent_answer import OutputFile
+from edgeopt.device.python_runner.answer import OutputFile
 from edgeopt.errors import DeviceError, InputError
 
 if TYPE_CHECKING:

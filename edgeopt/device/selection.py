@@ -98,7 +98,7 @@ def _address(spec: DeviceSpec) -> str:
     """Where it is, whoever logs in: `ssh 10.0.0.5 22`, with the names of ~/.ssh/config resolved."""
     if spec.kind != "ssh":
         return f"{spec.kind} {spec.serial or spec.host or ''}"
-    from edgeopt.device.ssh_config import endpoint
+    from edgeopt.device.ssh.config import endpoint
 
     try:
         where = endpoint(spec)

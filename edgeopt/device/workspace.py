@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edgeopt.artifact import hash_path, tree_files
-from edgeopt.device import prepare_scripts, scripts
+from edgeopt.device import scripts
 from edgeopt.device.leftovers import host_tag, is_dead, session_word
 from edgeopt.device.packing import UNPACKERS, Transfer
+from edgeopt.device.preparing import scripts as prepare_scripts
 from edgeopt.device.printable import tail
 from edgeopt.device.sending import Sender
 from edgeopt.device.transport import Completed, Transport

@@ -54,7 +54,7 @@ def run(session: Session) -> None:
     ResultError for figures that must not be believed; they are in the report by then.
     """
     from edgeopt.device import held
-    from edgeopt.device.load_run import put_load
+    from edgeopt.device.load.run import put_load
     from edgeopt.model import read
 
     job = session.job

@@ -130,7 +130,7 @@ def _refuse(session: Session, facts: ModelFacts) -> None:
 @contextmanager
 def _leaving(device: Device, model: Artifact, *, keep: bool) -> Iterator[None]:
     """Between pieces the model stays there; in the end only if it may."""
-    from edgeopt.device.agent_runner import discard
+    from edgeopt.device.python_runner.runner import discard
 
     try:
         yield

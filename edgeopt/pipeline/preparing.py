@@ -27,7 +27,7 @@ def prepared(parts: Sequence[Measuring], device: Device) -> Iterator[None]:
     if not (job.prepare or job.cores):
         yield
         return
-    from edgeopt.device.prepare import prepare
+    from edgeopt.device.preparing.prepare import prepare
     from edgeopt.device.runner import runtime_of
 
     ready = prepare(
@@ -61,7 +61,7 @@ def repeated(
 
     All are repeated when one is: what drifts hits all alike. Every try is in the reports.
     """
-    from edgeopt.device.cool_down import cool_down
+    from edgeopt.device.preparing.cool_down import cool_down
 
     job = parts[0].session.job
     for number in range(job.retries + 1):

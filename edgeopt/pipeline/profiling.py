@@ -15,7 +15,7 @@ from edgeopt.registry import BUILTINS
 
 if TYPE_CHECKING:
     from edgeopt.device import Device
-    from edgeopt.device.profile_run import Profiled
+    from edgeopt.device.profiling.run import Profiled
     from edgeopt.report import Report
 
 __all__ = ["check", "check_node_data", "run", "write_node_data"]
@@ -41,7 +41,7 @@ def run(session: Session) -> None:
     asked of its runtime, ModelError for a model that the profiler cannot take.
     """
     from edgeopt.device import held
-    from edgeopt.device.profile_run import profile
+    from edgeopt.device.profiling.run import profile
     from edgeopt.model import read
 
     job = session.job

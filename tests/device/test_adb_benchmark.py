@@ -11,7 +11,7 @@ from tools.adbd import Adbd, adbd_or_skip
 
 from edgeopt.artifact import hash_path
 from edgeopt.device import Device, DeviceSpec, connect
-from edgeopt.device.benchmark_model import run
+from edgeopt.device.benchmark.runner import run
 from edgeopt.device.run import RunRequest
 from edgeopt.errors import DeviceError, InputError, ToolError
 from edgeopt.measurement import ProcessRun, measure

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from tools.adbd import Adbd, adbd_or_skip
 
-from edgeopt.device import adb_server
-from edgeopt.device.adb import AdbTransport, connect
+from edgeopt.device.adb import server as adb_server
+from edgeopt.device.adb.transport import AdbTransport, connect
 from edgeopt.device.inventory import DeviceSpec
 from edgeopt.device.workspace import Workspace
 from edgeopt.errors import DeviceError, ToolError

@@ -16,11 +16,13 @@ from tools.slow_link import SlowLink
 from tools.sshd import Sshd
 
 from edgeopt.artifact import hash_path
-from edgeopt.device import Device, adb, connect, host_keys
+from edgeopt.device import Device, connect
+from edgeopt.device.adb import transport as adb
 from edgeopt.device.inventory import DeviceSpec
 from edgeopt.device.packing import UNPACKERS, Packing, UnpackFailed
 from edgeopt.device.run import RunRequest
 from edgeopt.device.runner import host_outputs, run
+from edgeopt.device.ssh import host_keys
 from edgeopt.device.workspace import Workspace
 from edgeopt.errors import DeviceError
 from edgeopt.model import read

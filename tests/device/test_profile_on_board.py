@@ -13,8 +13,8 @@ from tools.sshd import Sshd
 
 from edgeopt.artifact import hash_path
 from edgeopt.device import DeviceSpec, connect
-from edgeopt.device.load_run import put_load
-from edgeopt.device.profile_run import profile
+from edgeopt.device.load.run import put_load
+from edgeopt.device.profiling.run import profile
 from edgeopt.device.run import RunRequest
 from edgeopt.load import Load
 from edgeopt.model import read

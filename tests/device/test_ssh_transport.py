@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from tools.sshd import Sshd, why_no_sshd
 
-from edgeopt.device import Device, connect, host_keys
+from edgeopt.device import Device, connect
+from edgeopt.device.ssh import host_keys
 from edgeopt.errors import DeviceError, InputError
 
 pytestmark = pytest.mark.device

@@ -18,7 +18,8 @@ import subprocess
 import time
 from pathlib import Path
 
-from edgeopt.device import DeviceSpec, host_keys
+from edgeopt.device import DeviceSpec
+from edgeopt.device.ssh import host_keys
 
 _SSHD = "/usr/sbin/sshd"
 _TOOLS = (_SSHD, "ssh-keygen", "unshare", "nsenter", "ip", "mount")

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from edgeopt.device.native_build import LIBRARIES, sources
+from edgeopt.device.native.build import LIBRARIES, sources
 from edgeopt.paths import demo_dir
 
 MODEL = demo_dir() / "fashion.tflite"

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from edgeopt.device.adb_frame import Frame, marked_command
-from edgeopt.device.adb_server import explain
+from edgeopt.device.adb.frame import Frame, marked_command
+from edgeopt.device.adb.server import explain
 
 
 def framed(stream: bytes, chunk_bytes: int) -> tuple[bytes, int | None, int | None]:

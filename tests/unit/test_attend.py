@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from edgeopt.device import local
-from edgeopt.device.benchmark_model import _ALONE
+from edgeopt.device.benchmark.runner import _ALONE
 from edgeopt.device.killed import ran_out_of_memory
 from edgeopt.device.local import LocalTransport
 from edgeopt.device.transport import Completed

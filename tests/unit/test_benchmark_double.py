@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from edgeopt.device import DeviceSpec, connect
-from edgeopt.device.benchmark_model import run
+from edgeopt.device.benchmark.runner import run
 from edgeopt.device.run import RunRequest, RunResult
 from edgeopt.errors import DeviceError
 

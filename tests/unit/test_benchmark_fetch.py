@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from edgeopt import paths
-from edgeopt.device.benchmark_fetch import fetch_benchmark_binary, platform_of
+from edgeopt.device.benchmark.fetch import fetch_benchmark_binary, platform_of
 from edgeopt.errors import ToolError
 
 PROGRAM = b"\x7fELF this stands for a program"

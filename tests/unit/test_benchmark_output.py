@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt.device.benchmark_model import flags
-from edgeopt.device.benchmark_output import parse_output
+from edgeopt.device.benchmark.output import parse_output
+from edgeopt.device.benchmark.runner import flags
 from edgeopt.device.run import RunRequest
 from edgeopt.errors import DeviceError, InputError
 from edgeopt.measurement import ProcessRun, measure

@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from edgeopt.device import resolve
-from edgeopt.device.cool_down import is_cool
-from edgeopt.device.prepare_cores import Core, choose, core_list, mask, pinned
+from edgeopt.device.preparing.cool_down import is_cool
+from edgeopt.device.preparing.cores import Core, choose, core_list, mask, pinned
 from edgeopt.errors import InputError
 
 

@@ -17,8 +17,8 @@ import numpy as np
 import pytest
 
 from edgeopt.device import Device, DeviceSpec, connect
-from edgeopt.device.agent_bundle import agent_sha256, write_agent
 from edgeopt.device.doctor import doctor
+from edgeopt.device.python_runner.bundle import agent_sha256, write_agent
 from edgeopt.device.run import RunRequest
 from edgeopt.device.runner import clean, host_outputs, run
 from edgeopt.errors import DeviceError, EdgeoptError, InputError, ModelError
@@ -78,7 +78,7 @@ def test_the_agent_is_python_3_7_and_imports_the_standard_library_only(file: Pat
 
 
 def test_the_agent_is_one_file_of_the_same_bytes_every_time(tmp_path: Path) -> None:
-    script = "from edgeopt.device.agent_bundle import *; print(agent_sha256())"
+    script = "from edgeopt.device.python_runner.bundle import *; print(agent_sha256())"
     others = [
         subprocess.run(
             [sys.executable, "-c", script], stdout=subprocess.PIPE, check=True, cwd=tmp_path

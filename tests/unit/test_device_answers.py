@@ -8,11 +8,11 @@ from typing import Any
 
 import pytest
 
-from edgeopt.device.agent_answer import Asked, Listener, checked, plain
 from edgeopt.device.conditions import changed_conditions
-from edgeopt.device.edgetpu_errors import why_closed
-from edgeopt.device.edgetpu_state import parse_state
+from edgeopt.device.edgetpu.errors import why_closed
+from edgeopt.device.edgetpu.state import parse_state
 from edgeopt.device.facts import parse_facts
+from edgeopt.device.python_runner.answer import Asked, Listener, checked, plain
 from edgeopt.errors import DeviceError
 
 

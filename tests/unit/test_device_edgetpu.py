@@ -15,12 +15,12 @@ from tools.fake_coral import FRESH, GOOGLES_LABEL, FakeBoard
 
 from edgeopt.device import DeviceSpec
 from edgeopt.device.check import Check
-from edgeopt.device.edgetpu_checks import edgetpu_checks
-from edgeopt.device.edgetpu_choice import Software, built_for, choose, read_software
-from edgeopt.device.edgetpu_errors import heard, why_closed
-from edgeopt.device.edgetpu_options import delegate_options
-from edgeopt.device.edgetpu_script import SCRIPT
-from edgeopt.device.edgetpu_state import EdgeTpuState, Library, parse_state, read_state
+from edgeopt.device.edgetpu.checks import edgetpu_checks
+from edgeopt.device.edgetpu.choice import Software, built_for, choose, read_software
+from edgeopt.device.edgetpu.errors import heard, why_closed
+from edgeopt.device.edgetpu.options import delegate_options
+from edgeopt.device.edgetpu.script import SCRIPT
+from edgeopt.device.edgetpu.state import EdgeTpuState, Library, parse_state, read_state
 from edgeopt.device.local import LocalTransport
 from edgeopt.errors import DeviceError, InputError
 

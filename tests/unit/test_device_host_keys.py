@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt.device import DeviceSpec, host_keys
+from edgeopt.device import DeviceSpec
+from edgeopt.device.ssh import host_keys
 from edgeopt.errors import DeviceError, InputError
 
 BLOB, OTHER = b"\0\0\0\x0bssh-ed25519 one", b"\0\0\0\x0bssh-ed25519 two"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from edgeopt.device.gpu_proof import prove_gpu
+from edgeopt.device.benchmark.gpu_proof import prove_gpu
 
 CREATED = "INFO: Created 1 GPU delegate kernels."
 COMPLETE = (

@@ -12,8 +12,9 @@ from pathlib import Path
 
 import pytest
 
-from edgeopt.device import Device, DeviceSpec, connect, held, holding
-from edgeopt.device.lease import Board, Held
+from edgeopt.device import Device, DeviceSpec, connect, held
+from edgeopt.device.leasing import holding
+from edgeopt.device.leasing.lease import Board, Held
 from edgeopt.device.local import LocalTransport
 from edgeopt.device.transport import Completed
 from edgeopt.errors import DeviceError, InputError

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from edgeopt.device.load_answer import Phase, RawLoad, checked_load
-from edgeopt.device.load_figures import load_figures
+from edgeopt.device.load.answer import Phase, RawLoad, checked_load
+from edgeopt.device.load.figures import load_figures
 from edgeopt.errors import DeviceError, InputError
 from edgeopt.load import Load
 

@@ -18,8 +18,9 @@ import numpy as np
 import pytest
 from native_programs import MODEL, library, shared_cache, why_no_compiler
 
-from edgeopt.device import Device, DeviceSpec, connect, native_build
-from edgeopt.device.native_build import build
+from edgeopt.device import Device, DeviceSpec, connect
+from edgeopt.device.native import build as native_build
+from edgeopt.device.native.build import build
 from edgeopt.device.run import RunRequest
 from edgeopt.device.runner import host_outputs, run
 from edgeopt.errors import DeviceError, EdgeoptError, InputError, ModelError, ToolError
@@ -202,7 +203,7 @@ def python_with(folder: Path, version: str | None) -> str:
 
 def crashing_library(target: Path) -> None:
     """A double of libLiteRt.so: every function is there, and the first one crashes."""
-    header = Path(native_build.__file__).with_name("native") / "litert.h"
+    header = Path(native_build.__file__).with_name("source") / "litert.h"
     names = re.findall(r"X\(\w+, (\w+),", header.read_text())
     assert len(names) > 30
     body = "(void) { *(volatile int *)0 = 1; return 0; }"

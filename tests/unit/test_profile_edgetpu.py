@@ -11,7 +11,7 @@ from tools.fake_coral import build_library, why_no_library
 
 from edgeopt.artifact import hash_path
 from edgeopt.device import DeviceSpec, connect
-from edgeopt.device.profile_run import Profiled, profile
+from edgeopt.device.profiling.run import Profiled, profile
 from edgeopt.device.run import RunRequest
 from edgeopt.errors import InputError
 from edgeopt.model import read

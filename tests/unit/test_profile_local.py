@@ -19,8 +19,8 @@ from test_device_agent import request, with_double
 from tflite_models import edited, fully_connected
 
 from edgeopt.device import Device, DeviceSpec, connect
-from edgeopt.device.load_run import put_load
-from edgeopt.device.profile_run import profile
+from edgeopt.device.load.run import put_load
+from edgeopt.device.profiling.run import profile
 from edgeopt.device.run import RunRequest
 from edgeopt.errors import DeviceError, InputError, ModelError
 from edgeopt.load import Load

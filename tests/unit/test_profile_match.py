@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from builders import Net
 
-from edgeopt.device.profile_answer import Event, RawProfile, Trace, checked_profile
-from edgeopt.device.profile_events import rows_of
-from edgeopt.device.profile_figures import figures, middle
-from edgeopt.device.profile_partition import aligned, partitions, suits
+from edgeopt.device.profiling.answer import Event, RawProfile, Trace, checked_profile
+from edgeopt.device.profiling.events import rows_of
+from edgeopt.device.profiling.figures import figures, middle
+from edgeopt.device.profiling.partition import aligned, partitions, suits
 from edgeopt.errors import DeviceError
 from edgeopt.facts import ModelFacts
 from edgeopt.report.node_data import node_times
@@ -230,7 +230,7 @@ def test_a_name_from_the_device_carries_no_control_characters() -> None:
 
 @pytest.mark.parametrize("during", [None, "text", {"usage": "text"}, {"usage": {"wall_s": "x"}}])
 def test_conditions_that_were_invented_are_no_reason(during: Any) -> None:
-    from edgeopt.device.profile_run import _notes
+    from edgeopt.device.profiling.run import _notes
 
     facts = chain("CONV_2D")
     measured = raw([event("CONV_2D", 2, 0)], [[95]], conditions={"during": during})

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 from builders import Net
 
-from edgeopt.device.profile_figures import figures
-from edgeopt.device.profile_table import operator_table, rows_of_table
+from edgeopt.device.profiling.figures import figures
+from edgeopt.device.profiling.table import operator_table, rows_of_table
 from edgeopt.errors import DeviceError
 from edgeopt.facts import ModelFacts
 

@@ -1,0 +1,1 @@
+"""Android phones: the adb program as a process, files over its own protocol."""

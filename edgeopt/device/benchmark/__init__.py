@@ -1,0 +1,1 @@
+"""benchmark_model, the runtime of devices without Python."""

@@ -1,0 +1,1 @@
+"""Who has a device: leases that the device keeps, and labgrid's places."""

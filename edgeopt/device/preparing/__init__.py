@@ -1,0 +1,1 @@
+"""A board made ready for measuring, and put back whatever happens."""

@@ -1,0 +1,1 @@
+"""Boards over SSH, by paramiko on a socket of our own."""
