@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from edgeopt.child import Child, ChildDied
 from edgeopt.dataset import Dataset
@@ -15,6 +15,9 @@ from edgeopt.optimize.recipes import ConversionRequest
 from edgeopt.optimize.selection import plain_quality
 from edgeopt.optimize.statistics import fitted_samples
 from edgeopt.progress import Progress
+
+if TYPE_CHECKING:
+    from edgeopt.optimize.selection_run import Improved
 
 __all__ = ["Quantized", "quantize_file", "requantize"]
 
@@ -119,14 +122,17 @@ def _calibrated(
     better = hold_twice(
         better, float_path, request, result, measured, drawn, job=job, progress=progress
     )
-    measured = replace(measured, kept=())
+    found = _quantized(better, replace(measured, kept=()), rewritten)
+    return found if float_path == given else replace(found, rewritten=float_path)
+
+
+def _quantized(better: Improved, measured: Ranges, rewritten: dict[str, Any]) -> Quantized:
     return Quantized(
         model=better.model,
         reference=better.reference,
         measured=replace(measured, ranges=better.ranges),
         quality=better.quality | rewritten,
         notes=better.notes,
-        rewritten=None if float_path == given else float_path,
         unsplit=better.unsplit,
         held_twice=better.held_twice,
     )

@@ -107,11 +107,23 @@ def refine(
     if not said["kept"]:
         return replace(better, quality={**better.quality, "rounding": said})
     made[best].replace(result)
-    note, seconds = _note(count, before, after[best]), ways[0].quality["seconds"]
+    note = _note(count, before, after[best])
+    quality = {"seconds": ways[0].quality["seconds"], "rounding": said}
+    return _rounded(ways, best, models, quality, note)
+
+
+def _rounded(
+    ways: Sequence[Improved],
+    best: int,
+    models: Mapping[Path, Path],
+    quality: Mapping[str, Any],
+    note: str,
+) -> Improved:
+    """The best of `ways` with its rounded model, and the others as its rivals."""
     better, *rivals = [
         replace(
             way, model=models[way.reference], rivals=(), notes=(*way.notes, note),
-            quality={**way.quality, "seconds": seconds, "rounding": said},
+            quality={**way.quality, **quality},
         )
         for way in (ways[best], *ways[:best], *ways[best + 1 :])
     ]  # fmt: skip
