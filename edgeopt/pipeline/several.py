@@ -10,7 +10,7 @@ from typing import Any
 from edgeopt.device.selection import Chosen, Selection
 from edgeopt.errors import EdgeoptError, InputError
 from edgeopt.job import Job
-from edgeopt.pipeline import candidates, evaluating, flow
+from edgeopt.pipeline import candidates, evaluating, flow, profiling
 from edgeopt.pipeline.destination import settle_device
 from edgeopt.pipeline.fleet import Fleet
 from edgeopt.pipeline.references import References
@@ -179,7 +179,9 @@ def _made(job: Job, devices: Sequence[Chosen], store: Store, fleet: Fleet) -> Se
 
 def _reachable(session: Session, chosen: Chosen, fleet: Fleet) -> bool:
     try:
-        settle_device(session.on(chosen.spec.name, session.progress, References()))
+        own = session.on(chosen.spec.name, session.progress, References())
+        settle_device(own)
+        profiling.check(own)
     except EdgeoptError as error:
         fleet.settle(chosen, replace(session.report, failure=error.to_json()), error)
         return False

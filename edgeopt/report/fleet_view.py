@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from rich.console import Group, RenderableType
@@ -11,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgeopt.report.fleet import DeviceRow, FleetReport
+from edgeopt.report.fleet_own import common, fleet_notes, not_judged, own_views
 from edgeopt.report.report import Report
 from edgeopt.report.units import bytes_text, duration_text
 
@@ -60,6 +60,8 @@ def _cells(row: DeviceRow, content: Mapping[str, Any]) -> dict[str, str]:
         text = f"{duration_text(stats['mean_ns'])} (mean)"
     if measured and not measured["valid"]:
         text += " invalid"
+    elif measured and not_judged(measured):
+        text += " not judged"
     device = content.get("device") or {}
     sent = device.get("sent_bytes")
     return {
@@ -100,7 +102,8 @@ def fleet_summary(fleet: FleetReport) -> RenderableType:
 
         parts += [f"[bold]{escape(heading)}[/]"] if heading else []
         parts += [deploy_summary(report), ""]
-    parts.append(_table(fleet))
+    own = own_views(fleet.rows)
+    parts += [*own[1:], *([""] if own else []), _table(fleet)]
     well = len(fleet.rows) - len(fleet.failed)
     count = f"{well} of {len(fleet.rows)} devices are well"
     parts += ["", f"[green]✓[/] {count}" if not fleet.failed else f"[red]x[/] {count}"]
@@ -109,7 +112,7 @@ def fleet_summary(fleet: FleetReport) -> RenderableType:
         parts.append(f"[red]{escape(row.name)}[/] (exit {row.exit_code}): {_plain(row, 'message')}")
         if row.error["hint"]:
             parts.append(f"  [bold]hint:[/] {_plain(row, 'hint')}")
-    notes = [f"[yellow]note:[/] {escape(_visible(text))}" for text in _notes(fleet)]
+    notes = [f"[yellow]note:[/] {escape(_visible(text))}" for text in fleet_notes(fleet)]
     return Group(*parts, *(["", *notes] if notes else []))
 
 
@@ -120,11 +123,7 @@ def _shared(rows: Sequence[DeviceRow]) -> list[tuple[str, Report]]:
     for row in rows:
         if isinstance(row.reached, Report):
             found.setdefault(row.reached.target.name, row.reached)
-    alone = [
-        (name, replace(r, device=None, parity=None, parity_note="", measurement=None, notes=()))
-        for name, r in found.items()
-    ]
-    return [(name if len(alone) > 1 else "", report) for name, report in alone]
+    return [(name if len(found) > 1 else "", common(report)) for name, report in found.items()]
 
 
 def _table(fleet: FleetReport) -> Table:
@@ -143,20 +142,6 @@ def _table(fleet: FleetReport) -> Table:
     return table
 
 
-def _notes(fleet: FleetReport) -> list[str]:
-    """Each note once, with the devices that it is about unless it is about all of them."""
-    said: dict[str, list[str]] = {}
-    for row in fleet.rows:
-        for note in row.content().get("notes") or ():
-            said.setdefault(str(note), []).append(row.name)
-    everyone = len(fleet.rows)
-    own = [
-        text if len(names) == everyone else f"{', '.join(names)}: {text}"
-        for text, names in said.items()
-    ]
-    return [*fleet.notes, *own]
-
-
 def fleet_markdown(fleet: FleetReport, *, title: str) -> str:
     """The same as a Markdown table, for a release note or an issue."""
     rows = [_cells(row, row.content()) for row in fleet.rows]
@@ -173,7 +158,7 @@ def fleet_markdown(fleet: FleetReport, *, title: str) -> str:
         assert row.error is not None
         said = f"{row.error['message']} {row.error['hint']}".strip()
         lines.append(f"- **{_cell(row.name)}** (exit {row.exit_code}): {_cell(said)}")
-    lines += [f"- note: {_cell(text)}" for text in _notes(fleet)]
+    lines += [f"- note: {_cell(text)}" for text in fleet_notes(fleet)]
     return "\n".join(lines) + "\n"
 
 
