@@ -43,8 +43,8 @@ class Device:
         return dict(self._facts)
 
     def lease_reasons(self) -> tuple[str, ...]:
-        """Why others may have measured here at the same time; empty when nobody could."""
-        lost = self.held.lost if self.held else ""
+        """Why others may have measured here until now; empty when nobody could. Asks the device."""
+        lost = self.held.check() if self.held else ""
         return (f"the lease on the device was lost: {lost}",) if lost else ()
 
     def close(self) -> None:

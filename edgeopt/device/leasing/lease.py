@@ -32,10 +32,11 @@ __all__ = ["Board", "Held", "Lease", "me"]
 _TTL_S = 60  # without a sign of life; EDGEOPT_LEASE_TTL
 _BEATS = 4  # signs of life in that time
 _STEP_S = 30.0
+_CHECK_S = 5.0
 _LOOK_S = 1.0
 _TELL_S = 30.0
 _LONGEST_S = 30 * 86_400
-_LOST = 17
+_NOT_OURS, _ENDED, _SILENT = 14, 17, 18  # exit codes of the scripts
 _NO_FOLDER, _TRIES = (11, 14), 4
 _NAME = re.compile(r"lease-[a-z0-9-]{1,80}")  # what a device lists is not trusted: it is removed
 
@@ -94,9 +95,10 @@ class Board:
     mode: str = ""
 
     def leases(self) -> list[Lease]:
-        """All of them, dead ones too; the dead ones are removed there."""
+        """All of them, dead ones too; the dead ones that are our login's are removed there."""
         found = self._listed(scripts.LIST)
-        self.drop(*(lease.name for lease in found if not lease.live))
+        if dead := [lease.name for lease in found if not lease.live]:
+            self._run(scripts.DROP, *dead, may=(_NOT_OURS,))
         return found
 
     def take(
@@ -134,15 +136,22 @@ class Board:
                     progress.stage(f"Waiting for {self.transport.name}: {others[0]}")
             stop.sleep(_LOOK_S * random.uniform(0.5, 1.5))
 
-    def beat(self, lease: Lease) -> bool:
-        """A sign of life. False: somebody ended the lease."""
-        done = self._run(scripts.BEAT, lease.name, may=(_LOST,))
-        return done == 0
+    def beat(self, lease: Lease, *, timeout_s: float = _STEP_S) -> str:
+        """A sign of life. Not empty: why the lease is over."""
+        words = (lease.name, str(lease.ttl_s), secrets.token_hex(8))
+        done = self._run(scripts.BEAT, *words, may=(_ENDED, _SILENT), timeout_s=timeout_s)
+        if done == _SILENT:
+            return f"there was no sign of life for over {lease.ttl_s} s"
+        return "somebody ended it" if done else ""
 
     def drop(self, *names: str) -> None:
-        """End leases; what is not there is no error."""
-        if names:
-            self._run(scripts.DROP, *names)
+        """End leases; what is not there is no error, what is another login's is."""
+        if names and self._run(scripts.DROP, *names, may=(_NOT_OURS,)):
+            raise DeviceError(
+                f"A lease in {self.folder} on {self.transport.name} is another login's: it was not"
+                " ended.",
+                "Ask its owner, or wait until it expires (edgeopt devices leases).",
+            )
 
     def _try(self, name: str, purpose: str, ttl_s: int, under: str | None) -> Lease | None:
         since = datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M:%SZ")
@@ -156,7 +165,11 @@ class Board:
         if any(o.live and o.name not in (name, under) for o in found):
             self.drop(name)
             return None
-        return next((o for o in found if o.name == name), None) or self._vanished()
+        mine = next((o for o in found if o.name == name), None) or self._vanished()
+        if not mine.live:  # so slow a step that others count it out already
+            self.drop(name)
+            return None
+        return mine
 
     def _withdraw(self, name: str) -> None:
         try:
@@ -181,9 +194,11 @@ class Board:
             raise self._failed(done.exit_code, done.stdout + done.stderr)
         return _parsed(lines)
 
-    def _run(self, script: str, *words: str, may: tuple[int, ...] = ()) -> int:
+    def _run(
+        self, script: str, *words: str, may: tuple[int, ...] = (), timeout_s: float = _STEP_S
+    ) -> int:
         argv = ["sh", "-c", script, "edgeopt", self.folder, self.mode, *words]
-        done = self.transport.run(argv, timeout_s=_STEP_S)
+        done = self.transport.run(argv, timeout_s=timeout_s)
         if done.exit_code and done.exit_code not in may:
             raise self._failed(done.exit_code, done.stderr)
         return done.exit_code
@@ -214,6 +229,8 @@ class Held:
     def __init__(self, board: Board, lease: Lease) -> None:
         self.board, self.lease, self.lost = board, lease, ""
         self._end = threading.Event()
+        self._one = threading.Lock()
+        self._heard = time.monotonic()
         self._thread = threading.Thread(target=self._keep, daemon=True, name="edgeopt-lease")
 
     def __enter__(self) -> Held:
@@ -230,18 +247,27 @@ class Held:
         self._thread.join(timeout=_STEP_S)
         self.board._withdraw(self.lease.name)
 
+    def check(self) -> str:
+        """`lost`, as it is now: what happened since the last sign of life counts as well."""
+        if not self.lost and not self._end.is_set():
+            self._beat(_CHECK_S)
+        return self.lost
+
+    def _beat(self, timeout_s: float) -> None:
+        if not self._one.acquire(timeout=timeout_s):
+            return  # the one before still waits for its answer
+        try:
+            self.lost = self.lost or self.board.beat(self.lease, timeout_s=timeout_s)
+            self._heard = time.monotonic()
+        except DeviceError:
+            if time.monotonic() - self._heard > self.lease.ttl_s:
+                self.lost = f"the device was out of reach for over {self.lease.ttl_s} s"
+        finally:
+            self._one.release()
+
     def _keep(self) -> None:
-        heard = time.monotonic()
-        while not self._end.wait(self.lease.ttl_s / _BEATS):
-            try:
-                if not self.board.beat(self.lease):
-                    self.lost = "somebody ended it"
-                    return
-                heard = time.monotonic()
-            except DeviceError:
-                if time.monotonic() - heard > self.lease.ttl_s:
-                    self.lost = f"the device was out of reach for over {self.lease.ttl_s} s"
-                    return
+        while not self.lost and not self._end.wait(self.lease.ttl_s / _BEATS):
+            self._beat(_STEP_S)
 
 
 def _ttl_s() -> int:

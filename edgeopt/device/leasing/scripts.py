@@ -17,11 +17,13 @@ _NOW = r"""now() {
 all() {
   now
   for f in lease-*; do
-    case $f in *-beat|'lease-*') continue;; esac
-    s=; read -r s 2>/dev/null <"./$f-beat"; case $s in ''|*[!0-9]*) s=$t;; esac
+    case $f in *-beat|*[!a-z0-9-]*) continue;; esac
+    [ -f "./$f" ] && [ ! -L "./$f" ] || continue
+    s=; [ -f "./$f-beat" ] && read -r s 2>/dev/null <"./$f-beat"
+    case $s in ''|0?*|*[!0-9]*|???????????*) s=$t;; esac
     w=; read -r w 2>/dev/null <"./$f" || continue
     [ "$w" = "boot $b" ] && w=same || w=other
-    echo "lease $f $((t - s)) $w"; while read -r l; do echo "| $l"; done <"./$f"
+    printf '%s\n' "lease $f $((t - s)) $w" "$(head -c 2000 2>/dev/null <"./$f" | sed 's/^/| /')"
   done
   echo end
 }
@@ -35,25 +37,36 @@ else [ -d "$1" ] || mkdir -p "$1"; cd "$1" && [ -O . ] || exit 11; fi
 """
 LIST = _NOW + _ENTER + "all"
 
-# $3 name, $4 what it says, in lines. Written whole before anybody sees it; then all leases are
+# $3 name, $4 what it says, in lines. Nothing that lies there is written into, nor followed: another
+# login may have put it there. Written whole before anybody sees it; then all leases are
 # listed: of two that come at the same moment, each has written before it looks, so one sees the
 # other, and who sees another withdraws.
 TAKE = (
     _NOW
     + _ENTER
-    + r"""now; echo "$t" >"./$3-beat" && printf '%s\n' "boot $b" "$4" >"./tmp-$3" || {
+    + r"""set -C; now; echo "$t" >"./$3-beat" && printf '%s\n' "boot $b" "$4" >"./tmp-$3" || {
   rm -f "./$3-beat" "./tmp-$3"; exit 14; }
 mv -f "./tmp-$3" "./$3" || exit 14
 all"""
 )
 
-# $3 name. Exit 17: somebody ended this lease.
+# $3 name, $4 its time to live, $5 a word that nobody can guess. Exit 17: somebody ended this lease;
+# 18: it had been silent for so long that another may have taken the device.
 BEAT = (
     _NOW
     + _ENTER
-    + r"""[ -e "./$3" ] || exit 17
-now; echo "$t" >"./tmp-$3" && mv -f "./tmp-$3" "./$3-beat" || exit 14"""
+    + r"""set -C; gone() { [ ! -e "./$1" ]; }
+gone "$3" && exit 17
+now; s=; read -r s 2>/dev/null <"./$3-beat"; case $s in ''|*[!0-9]*) s=$t;; esac
+[ $((t - s)) -lt "$4" ] || exit 18
+echo "$t" >"./tmp-$3-$5" && mv -f "./tmp-$3-$5" "./$3-beat" || { rm -f "./tmp-$3-$5"; exit 14; }
+gone "$3" && { rm -f "./$3-beat"; exit 17; }
+exit 0"""
 )
 
-# $3... names; what others still hold keeps the folder.
-DROP = _ENTER + r"""shift 2; for n do rm -f "./$n" "./$n-beat" "./tmp-$n" || exit 14; done"""
+# $3... names; what others still hold keeps the folder. Exit 14: one of them is another login's.
+DROP = (
+    _ENTER
+    + r"""shift 2; stuck=
+for n do rm -f "./$n" "./$n-beat" "./tmp-$n"* || stuck=1; done; [ -z "$stuck" ] || exit 14"""
+)
