@@ -18,10 +18,9 @@ from edgeopt.device.inventory import DeviceSpec
 from edgeopt.device.transport import BEAT_S, Completed
 from edgeopt.errors import DeviceError
 
-__all__ = ["QUIET_S", "LocalTransport", "connect"]
+__all__ = ["LocalTransport", "connect"]
 
 _BLOCK = 1 << 20
-QUIET_S = 12.0
 _AFTER_EXIT_S = 0.5  # how long a daemon it left behind may still hold its output open
 
 
@@ -60,18 +59,18 @@ class LocalTransport:
     def run_watched(
         self,
         argv: Sequence[str],
-        on_quiet: Callable[[], None],
+        on_wait: Callable[[float], bool],
         *,
         timeout_s: float,
         stdin: bytes = b"",
         held: bool = False,
         on_stdout: Callable[[bytes], None] | None = None,
     ) -> Completed:
-        """As `run`; `on_quiet` is called after each QUIET_S without output, and may raise.
+        """As `run`; `on_wait` hears at each turn for how many seconds nothing came, and may raise.
 
-        With `held` stdin stays open, and silent.
+        When it is True they are counted anew. With `held` stdin stays open, and silent.
         """
-        return self._run(argv, timeout_s, _Input(stdin, held=held), on_stdout, on_quiet)
+        return self._run(argv, timeout_s, _Input(stdin, held=held), on_stdout, on_wait)
 
     def _run(
         self,
@@ -79,7 +78,7 @@ class LocalTransport:
         timeout_s: float,
         stdin: _Input,
         on_stdout: Callable[[bytes], None] | None,
-        on_quiet: Callable[[], None] | None = None,
+        on_wait: Callable[[float], bool] | None = None,
     ) -> Completed:
         words = tuple(argv)
         try:
@@ -98,7 +97,7 @@ class LocalTransport:
             ) from error
         out, err = Capture(self.name, on_stdout), Capture(self.name)
         try:
-            ended = _pump(process, stdin, out, err, time.monotonic() + timeout_s, on_quiet)
+            ended = _pump(process, stdin, out, err, time.monotonic() + timeout_s, on_wait)
         finally:
             _end(process)
         if not ended:
@@ -187,7 +186,7 @@ def _pump(
     out: Capture,
     err: Capture,
     deadline: float,
-    on_quiet: Callable[[], None] | None,
+    on_wait: Callable[[float], bool] | None,
 ) -> bool:
     """Feed and drain all three pipes at once until the process ends; False at the deadline."""
     heard = time.monotonic()
@@ -207,8 +206,7 @@ def _pump(
                 return True
             if now > deadline:
                 return ended_at is not None
-            if on_quiet and ended_at is None and now > heard + QUIET_S:
-                on_quiet()
+            if on_wait and ended_at is None and on_wait(now - heard):
                 heard = time.monotonic()
             if stdin.due(now) and not process.stdin.closed:
                 _listen(process, ready)

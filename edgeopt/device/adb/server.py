@@ -19,6 +19,7 @@ __all__ = ["AdbProgram", "explain", "find_program", "reach"]
 
 _SERVER_START_S = 20.0  # 3 s on a fast host: it looks for USB and mDNS devices first
 _CALL_S = 5.0
+_QUIET_S = 12.0  # of a command, before the device is asked whether it is there
 _ALIVE_S = 8.0  # a phone that computes on all cores answers late
 _POLL_S = 0.2
 _NETWORK_SERIAL = re.compile(r"(\[[0-9A-Fa-f:.%\w]+\]|[A-Za-z0-9_.-]+):[0-9]{1,5}")
@@ -96,15 +97,17 @@ def explain(name: str, said: str) -> DeviceError:
 
 
 class AdbProgram:
-    """adb for one serial. `name` is for messages."""
+    """adb for one serial. `name` is for messages. `lost`: it did not answer, and is asked no more:
+    each step of cleaning up would wait for it once more."""
 
     def __init__(self, path: str, serial: str) -> None:
         self.path, self.serial, self.name = path, serial, f"adb://{serial}"
+        self.lost = False
         self._host = LocalTransport()
         self._host.name = self.name
 
     def call(self, *words: str, timeout_s: float = _CALL_S) -> Completed:
-        """adb without a device, such as `start-server`."""
+        """adb without a device, such as `start-server`: nothing watches over a silent one."""
         return self._host.run([self.path, *words], timeout_s=timeout_s)
 
     def to_device(
@@ -120,6 +123,8 @@ class AdbProgram:
         adb waits for TCP to give up on a link that died with something on its way, a quarter of an
         hour: when nothing comes for a while, the device is asked whether it is there.
         """
+        if self.lost:
+            raise self._gone()
         return self._host.run_watched(
             [self.path, "-s", self.serial, *words],
             self._still_there,
@@ -129,12 +134,24 @@ class AdbProgram:
             on_stdout=on_stdout,
         )
 
-    def _still_there(self) -> None:
-        if not self.answers(_ALIVE_S):
-            raise DeviceError(
-                f"The connection to {self.name} was lost: it does not answer any more.",
-                "Check its cable, power and network (adb devices), then rerun.",
-            )
+    def _still_there(self, quiet_s: float) -> bool:
+        """True when the device was asked and answered. Raises DeviceError when it did not."""
+        if not self.lost and quiet_s < _QUIET_S:
+            return False
+        if self.ask():
+            return True
+        raise self._gone()
+
+    def ask(self) -> bool:
+        """Does it answer? If not it is lost."""
+        self.lost = self.lost or not self.answers(_ALIVE_S)
+        return not self.lost
+
+    def _gone(self) -> DeviceError:
+        return DeviceError(
+            f"The connection to {self.name} was lost: it does not answer any more.",
+            "Check its cable, power and network (adb devices), then rerun.",
+        )
 
     def state(self) -> str:
         """ "device" when usable, else adb's word or complaint."""
@@ -148,7 +165,7 @@ class AdbProgram:
     def answers(self, timeout_s: float) -> bool:
         """True when a command comes back: `get-state` alone says "device" on a cut link too."""
         try:
-            done = self.to_device("shell", "echo", "alive", timeout_s=timeout_s)
+            done = self.call("-s", self.serial, "shell", "echo", "alive", timeout_s=timeout_s)
         except DeviceError:
             return False
         return b"alive" in done.stdout

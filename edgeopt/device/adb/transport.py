@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -124,10 +124,7 @@ class AdbTransport:
         timeout_s: float,
         on_bytes: Callable[[int], None] | None = None,
     ) -> None:
-        blocks = adb_sync.blocks(source)
-        adb_sync.push(
-            self._adb.serial, self.name, source, remote, blocks, timeout_s, on_bytes=on_bytes
-        )
+        self._send(source, remote, adb_sync.blocks(source), timeout_s, on_bytes)
         # adbd gives group and others what the owner has, whatever mode was asked for.
         done = self.run(["chmod", "600", remote], timeout_s=_SMALL_STEP_S)
         if done.exit_code:
@@ -148,9 +145,7 @@ class AdbTransport:
         deadline = time.monotonic() + timeout_s
         arrived, blocks = f"{remote}.gz", packing.blocks(source)
         try:
-            adb_sync.push(
-                self._adb.serial, self.name, source, arrived, blocks, timeout_s, on_bytes=on_bytes
-            )
+            self._send(source, arrived, blocks, timeout_s, on_bytes)
             left = max(_SMALL_STEP_S, deadline - time.monotonic())
             done = self.run(["sh", "-c", _UNPACK, "sh", remote, *packing.unpack], timeout_s=left)
         except BaseException:
@@ -162,10 +157,34 @@ class AdbTransport:
             raise packing.failed(self.name, source, said)
 
     def pull(self, remote: str, target: Path, *, timeout_s: float) -> None:
-        adb_sync.pull(self._adb.serial, self.name, remote, target, timeout_s=timeout_s)
+        with self._noticing():
+            adb_sync.pull(self._adb.serial, self.name, remote, target, timeout_s=timeout_s)
 
     def close(self) -> None:
         """The adb server keeps the link, as its other users expect; we hold nothing open."""
+
+    def _send(
+        self,
+        source: Path,
+        remote: str,
+        blocks: Iterable[tuple[bytes, int]],
+        timeout_s: float,
+        on_bytes: Callable[[int], None] | None,
+    ) -> None:
+        with self._noticing():
+            adb_sync.push(
+                self._adb.serial, self.name, source, remote, blocks, timeout_s, on_bytes=on_bytes
+            )
+
+    @contextlib.contextmanager
+    def _noticing(self) -> Iterator[None]:
+        """A transfer that does not go on: is the device gone? Then cleaning up need not wait."""
+        try:
+            yield
+        except DeviceError as error:
+            if "timeout_s" in error.details:
+                self._adb.ask()
+            raise
 
     @contextlib.contextmanager
     def _spilled(
