@@ -84,6 +84,7 @@ class QualityRequest:
             "--ranges": self.ranges if self.ranges not in ("auto", "minmax") else "",
             "--equalization": "on" if self.equalization == "on" else "",
             "--bias-correction": "on" if self.bias_correction == "on" else "",
+            "--splitting": self.splitting if self.split_limit > 1 else "",
         }
         return {flag: value for flag, value in asked.items() if value}
 

@@ -165,6 +165,7 @@ def _plan(session: Session) -> None:
         techniques=job.training.techniques,
         scheme=job.scheme,
         io=job.io,
+        splitting=job.quality.splitting,
     )
     kept = replace(job.training, techniques=chosen.techniques).kept
     for remark in (unmet := job.quality.unmet(chosen.scheme, kept)):

@@ -10,15 +10,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from edgeopt.plan.candidate import Spec
-from edgeopt.quality import SPLIT_FOR_ACCURACY
+from edgeopt.quality import SPLIT_FOR_ACCURACY, QualityRequest
 
 __all__ = [
     "FALLBACK",
     "SCHEME_FACTS",
     "SEARCH_COST",
-    "SPLIT",
     "TRAINED",
     "SchemeFact",
+    "split_cost",
+    "split_spec",
     "training_cost",
 ]
 
@@ -61,9 +62,6 @@ SCHEME_FACTS: Mapping[str, SchemeFact] = {
 # The worst layers stay in float: more accurate than int8 and slower, where the profile takes float.
 FALLBACK = Spec(scheme="int8", quality={"fallback": "float32"})
 
-# Activations held twice: int8 throughout, for more multiplications.
-SPLIT = Spec(scheme="int8", quality={"splitting": SPLIT_FOR_ACCURACY})
-
 # Trained candidates, each followed by the best 8-bit scheme of the target.
 TRAINED: tuple[tuple[str, ...], ...] = (
     ("qat",),
@@ -76,6 +74,20 @@ TRAINED: tuple[tuple[str, ...], ...] = (
 )
 
 SEARCH_COST = "a search; slower than int8"
+
+
+def split_spec(splitting: str) -> Spec:
+    """Activations held twice: int8 throughout, for more multiplications, as many as `splitting` (a
+    field of QualityRequest) allows."""
+    open_choice = splitting in ("auto", "off")
+    factor = SPLIT_FOR_ACCURACY if open_choice else splitting
+    return Spec(scheme="int8", quality={"splitting": factor})
+
+
+def split_cost(spec: Spec) -> str:
+    """The most that holding activations twice may cost, beside the search for them."""
+    limit = QualityRequest(**spec.quality).split_limit
+    return f"a search; up to {limit:g} times the work of int8"
 
 
 def training_cost(techniques: tuple[str, ...]) -> str:

@@ -15,6 +15,7 @@ from edgeopt.facts import ModelFacts
 from edgeopt.plan.candidate import NEEDS_CALIBRATION, Candidate, Spec
 from edgeopt.plan.options import Wish, every_candidate
 from edgeopt.profile import HardwareProfile
+from edgeopt.quality import QualityRequest
 from edgeopt.target import Target
 
 __all__ = ["Plan", "make_plan"]
@@ -59,6 +60,7 @@ class Plan:
             "scheme": self.scheme,
             "io": self.io,
             "techniques": list(self.techniques),
+            "quality": dict(self.quality),
             "goal": self.goal,
             "reasons": list(self.reasons),
             "rejected": dict(self.rejected or {}),
@@ -80,23 +82,23 @@ def make_plan(
     techniques: tuple[str, ...] = (),
     scheme: str | None = None,
     io: str | None = None,
+    splitting: str = "auto",
 ) -> Plan:
     """Choose techniques and a scheme for `target`, or check what was asked for.
 
-    Labelled training data serves for calibration too. Raises InputError when the request cannot be
-    met: a scheme the profile refuses, data that is missing, an I/O type that the scheme or the
-    profile does not have, training a .tflite; ModelError for a model that no choice can fit.
+    Labelled training data serves for calibration too; `splitting` is as QualityRequest has it.
+    Raises InputError when the request cannot be met (a scheme the profile refuses, data that is
+    missing, an I/O type that scheme or profile lack, training a .tflite), ModelError for a model
+    that no choice can fit.
     """
     profile = target.profile
     if facts.weights_reduced or facts.quantized or profile.compiled(facts):
         return _finished(facts, target, scheme, io, techniques)
+    guarded = has_eval_data and max_accuracy_drop is not None
     wish = Wish(
-        has_calibration=has_calibration,
-        has_train_data=has_train_data,
-        guarded=has_eval_data and max_accuracy_drop is not None,
-        goal=goal,
-        io=io,
-    )
+        has_calibration=has_calibration, has_train_data=has_train_data, guarded=guarded, goal=goal,
+        io=io, splitting=splitting,
+    )  # fmt: skip
     _check_trainable(facts, techniques)
     candidates = every_candidate(facts, profile, wish)
     if scheme or techniques:
@@ -114,17 +116,30 @@ def make_plan(
         goal=goal,
         reasons=(*reasons, *remarks),
         remarks=remarks,
-        rejected={c.name: c.reason for c in candidates if c.name != spec.name and not c.available},
-        expected_size_bytes=_size_bytes(facts, profile, str(spec.scheme)),
+        rejected=_rejected(candidates, spec),
+        expected_size_bytes=_size_bytes(facts, profile, wish, spec),
         candidates=candidates,
     )
 
 
-def _size_bytes(facts: ModelFacts, profile: HardwareProfile, scheme: str) -> int | None:
-    """Of all parameters in the `scheme`, from 4 bytes each; None where none are known."""
-    if not facts.parameters:
+def _rejected(candidates: tuple[Candidate, ...], spec: Spec) -> dict[str, str]:
+    """By name, why what is not `spec` cannot be had."""
+    return {c.name: c.reason for c in candidates if c.name != spec.name and not c.available}
+
+
+def _size_bytes(facts: ModelFacts, profile: HardwareProfile, wish: Wish, spec: Spec) -> int | None:
+    """Of all parameters in the scheme, from 4 bytes each; None where none are known, or where only
+    a search can tell."""
+    if not facts.parameters or "fallback" in spec.quality or _split_limit(wish, spec) > 1:
         return None
-    return round(facts.parameters * 4 * profile.schemes[scheme].expected_size_ratio)
+    ratio = profile.schemes[str(spec.scheme)].expected_size_ratio
+    return round(facts.parameters * 4 * ratio)
+
+
+def _split_limit(wish: Wish, spec: Spec) -> float:
+    """How many times the multiplications of plain int8 may be spent; 1 for none."""
+    asked = QualityRequest(**{"splitting": wish.splitting, **spec.quality}).towards(wish.goal)
+    return asked.split_limit if spec.scheme == "int8" else 1.0
 
 
 def _finished(
@@ -203,6 +218,11 @@ def _remarks(
         found.append(note)
     if chosen in NEEDS_CALIBRATION and not wish.has_calibration:
         found.append("The training data serves for calibration: there is no --calibration.")
+    if (limit := _split_limit(wish, spec)) > 1:
+        found.append(
+            f"Activations may be held twice, for up to {limit:g} times the multiplications of "
+            "plain int8."
+        )
     if {"prune", "cluster"}.intersection(spec.techniques) and not wish.guarded:
         found.append(
             "Nothing guards the accuracy, which pruning and clustering cost some of: give "

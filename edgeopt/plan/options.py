@@ -10,8 +10,9 @@ from edgeopt.plan.catalog import (
     FALLBACK,
     SCHEME_FACTS,
     SEARCH_COST,
-    SPLIT,
     TRAINED,
+    split_cost,
+    split_spec,
     training_cost,
 )
 from edgeopt.profile import HardwareProfile
@@ -24,13 +25,15 @@ _LAST = 99
 
 @dataclass(frozen=True, kw_only=True)
 class Wish:
-    """The data at hand and what matters. `guarded`: an accuracy budget that can be measured."""
+    """The data at hand and what matters. `guarded`: an accuracy budget that can be measured;
+    `splitting` as QualityRequest has it."""
 
     has_calibration: bool = False
     has_train_data: bool = False
     guarded: bool = False
     goal: str | None = None
     io: str | None = None
+    splitting: str = "auto"
 
     @property
     def can_calibrate(self) -> bool:
@@ -52,7 +55,7 @@ def every_candidate(
     schemes = (*profile.preferred, *(n for n in SCHEME_FACTS if n not in profile.preferred))
     base = wish.base(profile) if wish.can_calibrate else _first_integer(profile)
     specs = [Spec(scheme=name) for name in schemes]
-    specs += [FALLBACK, SPLIT]
+    specs += [FALLBACK, split_spec(wish.splitting)]
     specs += [Spec(scheme=base, techniques=names) for names in TRAINED]
     found = [_candidate(spec, facts, profile, wish) for spec in specs]
     order = _Order(profile, wish)
@@ -73,7 +76,7 @@ def _candidate(spec: Spec, facts: ModelFacts, profile: HardwareProfile, wish: Wi
     ratio = None if spec.quality or scheme is None else scheme.expected_size_ratio
     cost = training_cost(spec.techniques) if spec.techniques else fact.cost
     if spec.quality:
-        cost = SEARCH_COST
+        cost = split_cost(spec) if "splitting" in spec.quality else SEARCH_COST
     return Candidate(
         spec=spec,
         needs=needs,
@@ -107,6 +110,8 @@ def _refused(spec: Spec, facts: ModelFacts, profile: HardwareProfile, wish: Wish
         profile.float_fallback and "float32" in profile.activation_types
     ):
         return f"does not suit {profile.name}: it takes no float operations."
+    if "splitting" in spec.quality and wish.splitting == "off":
+        return "is ruled out: --splitting off was asked for."
     if spec.techniques and facts.format == "tflite":
         return "cannot be had from a .tflite: give the Keras model that it was made from."
     if wish.io not in (None, "float32") and spec.scheme != "int8":

@@ -37,7 +37,8 @@ def plan(facts: ModelFacts, target: str, **wishes: Any) -> Plan:
 
 
 def choice(made: Plan) -> str:
-    return "+".join((*made.techniques, str(made.scheme)))
+    settings = ",".join(f"{name}={value}" for name, value in made.quality.items())
+    return "+".join((*made.techniques, str(made.scheme))) + (f":{settings}" if settings else "")
 
 
 # (target class, data, goal) -> the choice without a budget, and what a guarded search tries first.
@@ -66,7 +67,7 @@ DECISIONS = [
     ("edgetpu", SAMPLE, None, "int8", "int8"),
     ("edgetpu", SAMPLE, "size", "int8", "int8"),
     ("edgetpu", SAMPLE, "latency", "int8", "int8"),
-    ("edgetpu", SAMPLE, "accuracy", "int8", "int8"),
+    ("edgetpu", SAMPLE, "accuracy", "int8:splitting=4", "int8:splitting=4"),
     ("edgetpu", TRAIN, None, "int8", "int8"),
     ("edgetpu", TRAIN, "size", "prune+int8", "prune+cluster+int8"),
     ("edgetpu", TRAIN, "latency", "int8", "int8"),
@@ -244,3 +245,27 @@ def test_pruning_without_a_budget_is_told_to_be_unguarded(keras: ModelFacts) -> 
     for wishes, told in (({}, True), (budget, False)):
         made = plan(keras, "cpu", **BOTH, **wishes, goal="size")
         assert told == any("Nothing guards" in reason for reason in made.reasons)
+
+
+def test_accuracy_above_all_may_hold_activations_twice_unless_that_is_off(
+    keras: ModelFacts,
+) -> None:
+    wishes = {"has_calibration": True, "goal": "accuracy"}
+    made = plan(keras, "edgetpu", **wishes)
+    assert made.expected_size_bytes is None  # a search decides how much wider it becomes
+    assert any("up to 4 times the multiplications" in reason for reason in made.reasons)
+    assert made.to_json()["quality"] == {"splitting": "4"}
+    assert choice(plan(keras, "edgetpu", **wishes, splitting="2")) == "int8:splitting=2"
+    off = plan(keras, "edgetpu", **wishes, splitting="off")
+    assert choice(off) == "int8" and off.expected_size_bytes
+    refused = next(c for c in off.candidates if "splitting" in c.spec.quality)
+    assert "--splitting off" in refused.refused
+
+
+def test_a_split_that_is_asked_for_is_said_with_any_goal(keras: ModelFacts) -> None:
+    asked = plan(keras, "edgetpu", has_calibration=True, splitting="2.5")
+    assert any("up to 2.5 times" in reason for reason in asked.reasons)
+    with_scheme = plan(keras, "cpu", has_calibration=True, scheme="int8", goal="accuracy")
+    assert any("up to 4 times" in reason for reason in with_scheme.reasons)
+    floats = plan(keras, "cpu", goal="accuracy")
+    assert not any("held twice" in reason for reason in floats.reasons)
