@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from edgeopt.dataset import Dataset
 
 __all__ = [
+    "answers_lost",
     "compared",
     "fitted_count",
     "judged",
@@ -160,7 +161,7 @@ def compared(before: Trial, after: Trial) -> dict[str, Any]:
 def worth(before: Trial, after: Trial) -> bool:
     """Whether what came `after` loses so much less that it is no accident, and no answers."""
     less = math.fsum(after.noise) <= math.fsum(before.noise)
-    return less and after.loss <= before.loss * _WORTH and not _answers_lost(before, after)
+    return less and after.loss <= before.loss * _WORTH and not answers_lost(before, after)
 
 
 def round_weights(
@@ -242,7 +243,7 @@ def judged(
             raise _crashed(error) from error
 
 
-def _answers_lost(before: Trial, after: Trial) -> bool:
+def answers_lost(before: Trial, after: Trial) -> bool:
     """Whether fewer answers agree than chance explains: by more than the root of how many of them
     changed either way."""
     pairs = list(zip(before.agrees, after.agrees, strict=True))

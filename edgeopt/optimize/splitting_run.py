@@ -17,6 +17,7 @@ from edgeopt.facts import Subgraph
 from edgeopt.optimize.calibration import Ranges
 from edgeopt.optimize.recipes import ConversionRequest
 from edgeopt.optimize.rounding_run import (
+    answers_lost,
     compared,
     fitted_count,
     judged,
@@ -33,7 +34,7 @@ from edgeopt.progress import Progress
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-__all__ = ["hold_twice", "joining", "sizes"]
+__all__ = ["gains", "hold_twice", "joining", "sizes"]
 
 _WORKER = "edgeopt.optimize.selection_worker"
 _RANKED = 24  # samples that the noise of each activation is measured on
@@ -41,6 +42,7 @@ _GAINED = 0.75  # of the noise, where two copies lie half a step apart
 _FAINT = 0.005  # of all noise: a unit with less is not worth widening
 _MORE = 0.97  # of the noise of a smaller set: else the larger one is not worth its work
 _CLOSE = 1.1  # of the least loss: within it the simpler way wins
+_WORTH = 0.9  # of the noise without copies: less gain than half a decibel is not worth any work
 
 
 def hold_twice(
@@ -86,12 +88,30 @@ def hold_twice(
         progress.stage("Rounding the weights that read them")
         made, trial = best.rounded(drawn(fitted_count(float_path)), float_path, samples)
     said = compared(before, trial) | {
+        "kept": gains(before, trial),
         "trials": [each for way in ways for each in way.trials_json()],
         "seconds": round(time.perf_counter() - began, 3),
     }
     if not said["kept"]:
-        return first.refused(f"it loses no less on {len(before.noise)} samples held out", said)
+        return first.refused(_no_gain(said), said)
     return best.adopted(made, said)
+
+
+def gains(before: Trial, after: Trial) -> bool:
+    """Whether `after` is worth more work: clearly less noise, and no more loss of leads or answers.
+
+    Ways that cost nothing must lose a tenth less to be no accident (`rounding_run.worth`); that two
+    copies hold more than one is no accident, and answers held out are few."""
+    less = math.fsum(after.noise) <= math.fsum(before.noise) * _WORTH
+    return less and after.loss <= before.loss and not answers_lost(before, after)
+
+
+def _no_gain(said: Mapping[str, Any]) -> str:
+    figures = [_decibels(said[when]["sqnr_db"]) for when in ("after", "before")]
+    return (
+        f"{figures[0]} with the best of them against {figures[1]} without, on "
+        f"{said['judged_samples']} samples held out, is not worth the work"
+    )
 
 
 def joining(graph: Subgraph, noise: Mapping[Unit, float], limit: float) -> list[Unit]:

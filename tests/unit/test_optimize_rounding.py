@@ -14,7 +14,7 @@ from edgeopt.model import read
 from edgeopt.optimize import ConversionRequest, quantize, rounding_run, selection_run
 from edgeopt.optimize.layer_errors_worker import _Model
 from edgeopt.optimize.rounding import Moments, patches, replaced, rounded_layer
-from edgeopt.optimize.rounding_run import _answers_lost, _best, rivals_wanted
+from edgeopt.optimize.rounding_run import answers_lost, _best, rivals_wanted
 from edgeopt.optimize.selection import Candidate, Trial
 from edgeopt.paths import demo_dir
 from edgeopt.progress import Silent
@@ -183,9 +183,9 @@ def trial(*agrees: bool) -> Trial:
 
 def test_one_answer_in_many_is_chance_and_several_are_not() -> None:
     good = trial(*[True] * 10)
-    assert not _answers_lost(good, trial(*[True] * 9, False))
-    assert _answers_lost(good, trial(*[True] * 7, *[False] * 3))
-    assert not _answers_lost(trial(*[True] * 7, *[False] * 3), good)
+    assert not answers_lost(good, trial(*[True] * 9, False))
+    assert answers_lost(good, trial(*[True] * 7, *[False] * 3))
+    assert not answers_lost(trial(*[True] * 7, *[False] * 3), good)
 
 
 def rounded(noise: float, agreed: int = 10) -> Trial:
@@ -193,7 +193,7 @@ def rounded(noise: float, agreed: int = 10) -> Trial:
     return Trial(candidate=Candidate(), noise=(noise,) * 10, agrees=agrees)
 
 
-def test_a_rival_wins_only_by_a_tenth_and_with_no_answers_lost() -> None:
+def test_a_rival_wins_only_by_a_tenth_and_with_noanswers_lost() -> None:
     assert _best([rounded(0.010), rounded(0.0095)]) == 0
     assert _best([rounded(0.010), rounded(0.0060), rounded(0.0059)]) == 1
     assert _best([rounded(0.010), rounded(0.0060, agreed=5)]) == 0

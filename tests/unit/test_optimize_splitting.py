@@ -18,9 +18,11 @@ from edgeopt.model import read
 from edgeopt.model.tflite import parse
 from edgeopt.optimize import ConversionRequest, quantize
 from edgeopt.optimize.quantizer_worker import quantize as quantize_file
+from edgeopt.optimize.selection import PLAIN as PLAINEST
+from edgeopt.optimize.selection import Trial
 from edgeopt.optimize.splitting import split, work_of
 from edgeopt.optimize.splitting_offsets import left_noise
-from edgeopt.optimize.splitting_run import joining, sizes
+from edgeopt.optimize.splitting_run import gains, joining, sizes
 from edgeopt.optimize.splitting_units import Unit, units
 from edgeopt.optimize.work import multiplications
 from edgeopt.paths import demo_dir
@@ -170,6 +172,21 @@ def test_units_join_by_noise_for_their_work_and_stay_within_the_limit() -> None:
     assert joining(graph, {stream: 1.0, heads: 0.9}, 1.0) == []
     assert sizes(1) == [1]
     assert sizes(7) == [1, 2, 3, 4, 6, 7]
+
+
+def trial(noise: float, lost: float, agrees: tuple[bool, ...] = (True,) * 20) -> Trial:
+    count = len(agrees)
+    return Trial(
+        candidate=PLAINEST, noise=(noise / count,) * count, agrees=agrees, margin_lost=(lost,)
+    )
+
+
+def test_what_is_held_twice_must_leave_a_tenth_less_noise_and_lose_no_answers() -> None:
+    before = trial(1.0, 0.1)
+    assert gains(before, trial(0.89, 0.1))
+    assert not gains(before, trial(0.91, 0.1))
+    assert not gains(before, trial(0.8, 0.2))  # less noise, but leads are lost
+    assert not gains(before, trial(0.8, 0.1, (True,) * 16 + (False,) * 4))
 
 
 @pytest.mark.parametrize("text", ["1", "0.5", "17", "nan", "on", "-3"])
