@@ -36,8 +36,9 @@ def device_spec(session: Session) -> DeviceSpec:
 
 
 def runtime_name(session: Session) -> str:
-    """What runs the model there, by its name in the registry: --runtime, else the target's."""
-    return session.job.runtime or session.target.runtime
+    """What runs the model there, by its name in the registry: --runtime, else the device's own in
+    devices.toml, else the target's."""
+    return session.job.runtime or device_spec(session).runtime or session.target.runtime
 
 
 def _needs(runtime: str) -> str:
@@ -57,7 +58,7 @@ def _check_runtime(session: Session, runtime: str) -> None:
         raise InputError(
             f"The native runner runs on the CPU, and {session.target.name} on its"
             f" {session.target.profile.partition.label}.",
-            "Leave out --runtime: the target's own runtime reaches it.",
+            "Leave it out (--runtime, or runtime in devices.toml): the target's own reaches it.",
         )
     library = session.job.native_library
     if library is not None and runtime != "native":

@@ -20,7 +20,7 @@ from edgeopt.dataset import load_dataset
 from edgeopt.errors import DeviceError, InputError
 from edgeopt.facts import ModelFacts, Tensor
 from edgeopt.feed import feed
-from edgeopt.pipeline.destination import device_spec, settle_device
+from edgeopt.pipeline.destination import device_spec, runtime_name, settle_device
 from edgeopt.pipeline.session import Session
 
 if TYPE_CHECKING:
@@ -112,7 +112,7 @@ def _refuse(session: Session, facts: ModelFacts) -> None:
     """Raises InputError for what gives no outputs, or is not what the device runs."""
     settle_device(session)
     target, spec = session.target, device_spec(session)
-    runtime = spec.runtime or target.runtime
+    runtime = runtime_name(session)
     android = spec.kind == "adb" and runtime in registry.BUILTINS["runtimes"]
     if android or runtime == "benchmark_model":
         raise InputError(
@@ -171,7 +171,7 @@ def _request(session: Session, model: Artifact, piece: tuple[Any, ...]) -> RunRe
         keep=True,
         keep_inputs=False,
         timeout_s=job.timeout_s,
-        options={"runtime": session.target.runtime, **({"offline": "true"} if job.offline else {})},
+        options={"runtime": runtime_name(session), **({"offline": "true"} if job.offline else {})},
     )
 
 

@@ -40,3 +40,15 @@ def test_a_wheel_without_the_runner_or_without_a_file_is_refused(tmp_path: Path)
     assert "There is no wheel" in refused(runtime="native", native_library=wheel).message
     wheel.write_bytes(b"")
     assert "--runtime native" in refused(native_library=wheel).hint
+
+
+def test_the_runtime_that_devices_toml_names_for_a_board_is_meant(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEOPT_CONFIG", str(tmp_path))
+    text = 'schema = 1\n[devices.pi]\nurl = "ssh://pi@127.0.0.1:1"\nruntime = "nativ"\n'
+    (tmp_path / "devices.toml").write_text(text)
+    assert "Did you mean native?" in refused(device="pi").message
+    (tmp_path / "devices.toml").write_text(text.replace("nativ", "native"))
+    assert "no profiler" in refused(device="pi", profile="xnnpack").message
+    assert "runs on the CPU" in refused(device="pi", target="coral-dev-board").message
