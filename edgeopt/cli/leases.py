@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeopt.cli import options, output
+from edgeopt.cli.fleet_options import tag
 from edgeopt.errors import EdgeoptError
 
 if TYPE_CHECKING:
@@ -46,17 +47,15 @@ def _folders() -> tuple[Path, ...]:
 
 
 @click.command("leases")
-@click.argument("device", nargs=-1)
+@click.argument("device", metavar="[DEVICE...]", nargs=-1)
+@tag
 @options.as_json
-def leases(device: tuple[str, ...], as_json: bool) -> None:
-    """Who has what: the lease on each DEVICE, or on every device of devices.toml.
+def leases(device: tuple[str, ...], tags: tuple[str, ...], as_json: bool) -> None:
+    """Who has what: the lease on each DEVICE (a b, a,b or all), or on every device of devices.toml.
 
     It ends at the time shown unless its owner shows before that it still runs.
     """
-    from edgeopt.device import list_devices, resolve
-
-    folders = _folders()
-    wanted = [resolve(text, folders=folders) for text in device] or list_devices(folders)
+    wanted = _wanted(",".join(device) or None, tags)
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         rows = list(pool.map(_row, wanted))
     if as_json:
@@ -75,6 +74,17 @@ def leases(device: tuple[str, ...], as_json: bool) -> None:
         cells = (row["name"], row["state"], lease.get("owner", ""), said, lease.get("since", ""))
         table.add_row(*(Text(str(cell)) for cell in (*cells, ends)))
     output.stdout().print(table)
+
+
+def _wanted(text: str | None, tags: tuple[str, ...]) -> list[DeviceSpec]:
+    """The devices named, else all there are, which may be none."""
+    from edgeopt.device import list_devices, resolve
+    from edgeopt.device.selection import is_plural, select
+
+    folders = _folders()
+    if is_plural(text, tags):
+        return [chosen.spec for chosen in select(text, tags, folders=folders).devices]
+    return list_devices(folders) if text is None else [resolve(text, folders=folders)]
 
 
 def _row(spec: DeviceSpec) -> dict[str, Any]:

@@ -98,7 +98,8 @@ def resolve(
     if "," in text or text == "all":
         raise InputError(
             f"{redacted(text)} names several devices, and one is needed here.",
-            "deploy, benchmark, evaluate --on-device and devices take several; name one.",
+            "Several are for deploy, benchmark, evaluate --on-device, and for devices show, doctor,"
+            " clean and leases: name one.",
         )
     entries = _entries(folders)
     for entry in entries:

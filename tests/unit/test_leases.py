@@ -248,6 +248,8 @@ def test_the_command_line_shows_reserves_and_releases(call: Run) -> None:
     code, document = call("devices", "leases", "local")
     row = document["devices"][0]  # type: ignore[index]
     assert (code, row["state"], row["lease"]["purpose"]) == (0, "held", "drift")
+    assert call("devices", "leases", "local,local")[1]["devices"][0]["state"] == "held"  # type: ignore[index]
+    assert call("devices", "leases", "--tag", "rpi")[0] == 2
     assert 5300 < row["lease"]["expires_in_s"] <= 5400
     assert call("devices", "release", "local")[0] == 0
     assert call("devices", "release", "local")[0] == 5

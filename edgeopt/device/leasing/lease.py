@@ -215,7 +215,7 @@ class Board:
         return DeviceError(
             f"{self.transport.name} is in use{after}: {other}.",
             f"Wait longer (--wait SECONDS; it ends in {other.expires_in_s} s if its owner died),"
-            " or end it with edgeopt devices release --force.",
+            " or end it with edgeopt devices release DEVICE --force.",
             details={"busy": True, "lease": other.to_json()},
         )
 
