@@ -12,6 +12,7 @@ __all__ = ["Load"]
 _MOST_THREADS = 256
 _LONGEST_S = 86_400.0
 _SPARE_S = 20.0
+_MOST_REQUESTS = 350_000  # the agent keeps 400 000, and chance may draw more than the mean
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +36,11 @@ class Load:
             raise InputError(f"--batch must be at least 1, not {self.batch}.")
         if not 0 <= self.rate < math.inf or not 0 < self.time_s <= _LONGEST_S:
             raise InputError("--rate and --load-time must be above 0, the time at most a day.")
+        if self.rate * self.time_s > _MOST_REQUESTS:
+            raise InputError(
+                f"--rate {self.rate:g} for {self.time_s:g} s is over {_MOST_REQUESTS} requests.",
+                f"Give --load-time {_MOST_REQUESTS / self.rate:.3g} or less.",
+            )
 
     @property
     def needed_s(self) -> float:

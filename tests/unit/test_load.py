@@ -62,6 +62,13 @@ def test_a_request_counts_in_part_where_it_is_partly_in_the_time() -> None:
     assert found["per_second"]["value"] == pytest.approx(4.5)
 
 
+def test_too_few_requests_have_a_rate_and_no_interval() -> None:
+    """Parts of the time that one request fills are not independent of each other."""
+    few = load_figures(raw(phase("load", steady(99, 10 * MS))), Load())["per_second"]
+    assert few["value"] == pytest.approx(100) and few["ci95"] is None
+    assert load_figures(raw(phase("load", steady(100, 10 * MS))), Load())["per_second"]["ci95"]
+
+
 def test_a_starved_thread_shows_in_the_fairness() -> None:
     both = phase("load", steady(1000, 10 * MS), steady(10, 1000 * MS))
     found = load_figures(raw(alone(), both, alone()), Load(concurrency=2))
@@ -111,6 +118,13 @@ def test_a_load_that_shared_its_cores_measured_something_else() -> None:
     assert not found["valid"] and "shared its cores" in found["invalid_reasons"][0]
 
 
+def test_a_load_on_a_board_that_throttled_is_invalid() -> None:
+    said = {"before": {"throttled_bits": 0}, "after": {"throttled_bits": 4}}
+    measured = raw(phase("load", steady(200, 10 * MS)), conditions=said)
+    found = load_figures(measured, Load())
+    assert not found["valid"] and "throttled" in found["invalid_reasons"][0]
+
+
 def test_threads_that_wait_for_each_other_are_no_reason() -> None:
     both = phase("load", steady(99, MS), steady(99, MS), usage=used(waited_s=9), cores=1)
     found = load_figures(raw(alone(), both, alone()), Load(concurrency=2))
@@ -127,7 +141,15 @@ def test_memory_is_told_for_the_first_and_for_each_further_interpreter() -> None
 
 
 @pytest.mark.parametrize(
-    "asked", [{"concurrency": 0}, {"batch": 0}, {"rate": -1.0}, {"time_s": 0.0}, {"time_s": 1e9}]
+    "asked",
+    [
+        {"concurrency": 0},
+        {"batch": 0},
+        {"rate": -1.0},
+        {"time_s": 0.0},
+        {"time_s": 1e9},
+        {"rate": 1e5, "time_s": 10.0},  # more than the agent keeps: its end would be cut off
+    ],
 )
 def test_a_load_that_cannot_be_is_refused(asked: dict[str, Any]) -> None:
     with pytest.raises(InputError):

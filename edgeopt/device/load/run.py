@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from edgeopt.device.conditions import remarks
 from edgeopt.device.device import Device
 from edgeopt.device.load.answer import checked_load
 from edgeopt.device.load.figures import load_figures
@@ -54,4 +55,5 @@ def put_load(device: Device, request: RunRequest, load: Load, progress: Progress
         "threads_per_interpreter": request.threads,
         "conditions": dict(raw.conditions),
     }
-    return Loaded(throughput=found, facts=raw.facts, notes=told.notes)
+    notes = (*told.notes, *remarks(raw.conditions))
+    return Loaded(throughput=found, facts=raw.facts, notes=notes)
