@@ -87,8 +87,10 @@ def test_when_none_passes_the_best_is_kept_and_the_exit_code_is_3(
         "--json", cwd=folder, environment=environment,
     )  # fmt: skip
     report = document(done, 3)
-    (row,) = report["candidates"]
-    kept = report["artifacts"][-1]
+    rows, kept = report["candidates"], report["artifacts"][-1]
+    assert [r["name"] for r in rows] == ["int8", "int8:splitting=4"]
+    (row,) = [r for r in rows if r["path"]]
+    assert {r["status"] for r in rows} == {"missed"}
     assert row["status"] == "missed" and row["path"] == kept["path"]
     assert hash_path(folder / kept["path"]) == kept["sha256"]
     assert kept["path"] in report["error"]["hint"] and "budget" in report["error"]["message"]
@@ -138,7 +140,7 @@ def test_training_is_tried_when_post_training_quantization_misses(
     )  # fmt: skip
     report = document(done, 3)  # the ranges stay far too narrow, whatever is trained
     names = [row["name"] for row in report["candidates"]]
-    assert names == ["int8", "qat+int8"]
+    assert names == ["int8", "int8:splitting=4", "qat+int8"]
     assert all(row["status"] == "missed" for row in report["candidates"])
     kept = min(report["candidates"], key=lambda row: (row["drop"], row["gzip_bytes"]))
     assert [r["name"] for r in report["candidates"] if r["path"]] == [kept["name"]]
@@ -168,8 +170,7 @@ def test_tune_measures_draws_and_goes_on_from_what_is_there(
     assert second["candidates"][0]["measurement"] == rows[0]["measurement"]
 
     Path(folder / rows[1]["path"]).write_bytes(b"damaged")
-    again = tune("--warmup", "5")
-    assert [r["resumed"] for r in again["candidates"]] == [True, False]
+    assert [r["resumed"] for r in tune()["candidates"]] == [True, False]
     assert not any(r["resumed"] for r in tune("--warmup", "4")["candidates"])
     assert not any(r["resumed"] for r in tune("--fresh")["candidates"])
 
