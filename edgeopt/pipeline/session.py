@@ -27,6 +27,14 @@ if TYPE_CHECKING:
 
 __all__ = ["Session", "Step", "output_folder"]
 
+_STOPPED = {
+    "kind": "interrupted",
+    "message": "Stopped before the end: what is here is as far as it came.",
+    "hint": "",
+    "exit_code": 130,
+    "details": {},
+}
+
 
 class Session:
     """One job on its way: the report so far, and the tools that its steps share."""
@@ -42,6 +50,7 @@ class Session:
         self._settled: set[str] = set()
         self.float_model: Path | None = None
         self.baseline: Path | None = None  # the source in float, which accuracy is compared with
+        self.single: Artifact | None = None  # without copies, where activations are held twice
         self.references: References | None = None  # the host's outputs, shared with other devices
 
     def on(self, device: str, progress: Progress, references: References) -> Session:
@@ -90,6 +99,7 @@ class Session:
             error.reached = self.report
             raise
         except KeyboardInterrupt as stop:
+            self.add(failure=_STOPPED)
             stop.reached = self.report  # type: ignore[attr-defined]
             raise
         return self.report
