@@ -13,7 +13,7 @@ from edgeopt.errors import ResultError
 from edgeopt.measurement import pool
 from edgeopt.measurement.interval import variance
 from edgeopt.measurement.judged import JudgedProcess, judge_process
-from edgeopt.measurement.notes import invalid_reasons, notes_of
+from edgeopt.measurement.notes import disturbance, invalid_reasons, notes_of
 from edgeopt.measurement.process import ProcessRun
 from edgeopt.measurement.stats import Stats
 
@@ -24,9 +24,10 @@ __all__ = ["Measurement", "measure"]
 class Measurement:
     """What one device did. Build it with `measure`; all the figures follow from `processes`.
 
-    `asked` is how many processes were to be valid, `precision` the asked full width of the
-    median's 95% interval as a fraction of the median (None: none was asked for). With `judged`
-    false every reason is reported and the figures are used all the same.
+    `asked` is how many processes were to be valid (there may have been no time for so many),
+    `precision` the asked full width of the median's 95% interval as a fraction of the median (None:
+    none was asked for). With `judged` false every reason is reported and the figures are used all
+    the same.
     """
 
     processes: tuple[JudgedProcess, ...]
@@ -150,6 +151,11 @@ class Measurement:
         """Warnings that leave the numbers valid."""
         return notes_of(self)
 
+    @property
+    def disturbance(self) -> str:
+        """What is wrong with figures that are used all the same: then it is the first note."""
+        return disturbance(self)
+
     def to_json(self) -> dict[str, Any]:
         warmup, samples, summary = self.warmup_ns, self.samples_ns, self.summary_ns
         return {
@@ -193,8 +199,9 @@ def measure(
 ) -> Measurement:
     """The measurement of these processes, in the order in which they ran.
 
-    `asked` is how many were to be valid (None: as many as are given); fewer than half of those make
-    it invalid. `precision` and `judged` are as in Measurement. Raises ResultError for no process.
+    `asked` is how many were to be valid (None: as many as are given). Fewer than half of those, or
+    of as many as were made, make it invalid. `precision` and `judged` are as in Measurement. Raises
+    ResultError for no process.
     """
     return Measurement(
         processes=tuple(map(judge_process, processes)),

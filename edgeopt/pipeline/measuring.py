@@ -97,7 +97,7 @@ class Measuring:
         ]
         return measure(
             processes=processes,
-            asked=min(effort.started, len(processes)),
+            asked=effort.started,
             precision=None if effort.runs else effort.precision,
             judged=self.session.job.conditions == "judge",
         )

@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgeopt.plan import Candidate, Plan
+from edgeopt.report.measurement import half_text
 from edgeopt.report.units import bytes_text, duration_text, percent_text
 
 __all__ = ["PlanTable", "candidates_table", "latency_text", "search_text"]
@@ -129,13 +130,12 @@ def candidates_table(
 
 
 def latency_text(row: Mapping[str, Any]) -> str:
-    """The median with half its 95% interval; a time that must not be believed says so."""
+    """The median with its 95% interval; a time that must not be believed says so."""
     if row["latency_ns"] is None:
         return "-"
     text = duration_text(row["latency_ns"])
     if row["latency_valid"] is False:
         return f"{text} [red]?[/]"
     if row["latency_ci95_ns"]:
-        low, high = row["latency_ci95_ns"]
-        text += f" ±{50 * (high - low) / row['latency_ns']:.1f}%"
+        text += f" {half_text(row['latency_ci95_ns'], row['latency_ns'])}"
     return text

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from rich.markup import escape
@@ -13,11 +14,17 @@ if TYPE_CHECKING:
 
     from edgeopt.measurement import Measurement
 
-__all__ = ["add_measurement", "fine_text", "interval_text", "measurement_notes"]
+__all__ = ["add_measurement", "fine_text", "half_text", "interval_text", "measurement_notes"]
 
 
 def add_measurement(grid: Table, measured: Measurement) -> None:
-    """The rows of one measurement: how fast, how sure, how it was measured, may it be believed."""
+    """The rows of one measurement: may it be believed, how fast, how sure, how it was measured.
+
+    What is wrong comes before the figures; that nothing is comes after them.
+    """
+    clean = measured.valid and not measured.disturbance
+    if not clean:
+        grid.add_row("valid", _validity(measured))
     grid.add_row("latency", _latency(measured))
     if tail := _tail(measured):
         grid.add_row("tail", tail)
@@ -25,12 +32,14 @@ def add_measurement(grid: Table, measured: Measurement) -> None:
     grid.add_row("effort", _effort(measured))
     if spread := _spread(measured):
         grid.add_row("spread", spread)
-    grid.add_row("valid", _validity(measured))
+    if clean:
+        grid.add_row("valid", _validity(measured))
 
 
 def measurement_notes(measured: Measurement) -> list[str]:
-    """Warnings that leave the numbers valid, as markup."""
-    return [f"[yellow]note:[/] {escape(text)}" for text in measured.notes]
+    """Warnings that leave the numbers valid, as markup; not what the row `valid` says."""
+    told = [text for text in measured.notes if text != measured.disturbance]
+    return [f"[yellow]note:[/] {escape(text)}" for text in told]
 
 
 def fine_text(nanoseconds: float) -> str:
@@ -47,11 +56,16 @@ def _four(value: float) -> str:
 
 
 def interval_text(ends: tuple[float, float], typical: float) -> str:
-    """ "48.3 to 48.5 us (±0.2%)": the share is the larger half of the interval."""
+    """ "48.3 to 48.5 us (±0.2%)", with the larger half of the interval."""
     low, high = (fine_text(end) for end in ends)
     low = low.rpartition(" ")[0] if low.split()[-1] == high.split()[-1] else low
+    return f"{low} to {high} ({half_text(ends, typical)})"
+
+
+def half_text(ends: Sequence[float], typical: float) -> str:
+    """ "±0.2%": how far the farther end of the interval is from the typical value."""
     half = max(typical - ends[0], ends[1] - typical) / typical
-    return f"{low} to {high} (±{100 * half:.2g}%)"
+    return f"±{100 * half:.2g}%" if half < 1 else f"±{100 * half:.0f}%"
 
 
 def _latency(measured: Measurement) -> str:
@@ -115,10 +129,11 @@ def _spread(measured: Measurement) -> str:
 
 
 def _validity(measured: Measurement) -> str:
+    if text := measured.disturbance:
+        head, _, rest = text.partition(",")
+        return f"[yellow]{escape(head.lower())}[/],{escape(rest.rstrip('.'))}"
     out = len(measured.left_out)
     if measured.valid:
-        if not measured.judged and any(not process.valid for process in measured.processes):
-            return "[yellow]not judged[/]: the conditions are reported only"
         left = f", {out} disturbed and left out" if out else ""
         return f"[green]✓[/] {_many(len(measured.pooled), 'process')} undisturbed{left}"
     reasons = "\n".join(escape(reason) for reason in measured.invalid_reasons)

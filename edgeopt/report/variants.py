@@ -10,11 +10,13 @@ from edgeopt import __version__
 from edgeopt.errors import EdgeoptError
 from edgeopt.measurement import Comparison, Measurement
 from edgeopt.report.fleet import error_of_all, worst
+from edgeopt.report.measurement import half_text
 from edgeopt.report.report import Report
 from edgeopt.report.units import bytes_text, duration_text
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
+    from rich.text import Text
 
 __all__ = ["Variant", "VariantsReport", "variants_summary"]
 
@@ -133,21 +135,30 @@ def _table(found: VariantsReport) -> RenderableType:
     for variant in found.variants:
         report = variant.report
         measured = report.measurement if report else None
-        mark = Text("x", style="red") if variant.error else Text("✓", style="green")
+        mark = Text("x", style="red") if variant.error else _mark(measured)
         size = bytes_text(report.model.size_bytes) if report else "-"
         table.add_row(Text(visible(variant.name)), mark, size, *_cells(measured))
     return table
 
 
+def _mark(measured: Measurement | None) -> Text:
+    """A tick is for what was judged: disturbed figures that are used all the same get a "?"."""
+    from rich.text import Text
+
+    disturbed = measured is not None and bool(measured.disturbance)
+    return Text("?", style="yellow") if disturbed else Text("✓", style="green")
+
+
 def _cells(measured: Measurement | None) -> list[str]:
-    """Median (a mean where the runtime prints no median), half its interval, tail, effort."""
+    """Median (a mean where the runtime prints no median), the larger half of its interval, tail,
+    effort."""
     if measured is None:
         return ["-"] * 6
     stats = measured.stats
     typical, ends = stats.median_ns, stats.ci95_ns
     if typical is None:
         typical, ends = stats.mean_ns, stats.mean_ci95_ns
-    half = f"{50 * (ends[1] - ends[0]) / typical:.2g}%" if ends and typical else "-"
+    half = half_text(ends, typical).lstrip("±") if ends and typical else "-"
     return [
         duration_text(typical),
         half,

@@ -94,7 +94,7 @@ def test_a_summary_claims_no_median_percentile_or_interval() -> None:
 def test_a_deviation_above_a_tenth_of_the_mean_is_a_note_and_not_invalid() -> None:
     found = measured([100, 100, 100, 160])
     assert found.valid
-    assert "Unstable" in found.notes[0]
+    assert "The standard deviation is 26% of the mean (unstable above 10%)." in found.notes
 
 
 def test_a_reason_makes_the_measurement_invalid() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import statistics
 from typing import Any
 
@@ -71,7 +72,7 @@ def test_fewer_than_half_of_the_processes_asked_for_make_it_invalid_with_reasons
     found = measure(processes=runs, asked=5)
     assert not found.valid
     assert found.invalid_reasons[0] == "2 of 5 processes were undisturbed, 3 are needed"
-    assert found.invalid_reasons[1] == "process 3: throttled"
+    assert found.invalid_reasons[1:] == ("processes 3, 4 and 5: throttled",)
     assert len(found.samples_ns or ()) == 120
 
 
@@ -86,8 +87,43 @@ def test_unjudged_every_reason_is_told_and_the_figures_are_used() -> None:
     runs = [process(1e6, 0), process(2e6, 1, invalid_reasons=THROTTLED)]
     found = measure(processes=runs, judged=False)
     assert found.valid and len(found.samples_ns or ()) == 120
-    assert "Reported and not judged: process 2: throttled." in found.notes
+    assert found.notes[0] == found.disturbance
+    assert found.disturbance.startswith("Not judged, though 1 of 2 processes was disturbed: ")
+    assert "throttled (1 of 2)" in found.disturbance
     assert found.to_json()["processes"][1]["invalid_reasons"] == ["throttled"]
+
+
+def test_reasons_that_differ_in_figures_only_are_told_once() -> None:
+    shared = "it shared its cores: its threads waited {}% of their time for one"
+    runs = [process(1e6, n, invalid_reasons=(shared.format(70 + n),)) for n in range(4)]
+    runs.append(process(1e6, 4, invalid_reasons=("the clock fell from 9 to 3 kHz",)))
+    judged, reported = (measure(processes=runs, judged=judged) for judged in (True, False))
+    assert judged.invalid_reasons == (
+        "0 of 5 processes were undisturbed, 3 are needed",
+        f"process 1 (much the same in 2, 3 and 4): {shared.format(70)}",
+        "process 5: the clock fell from 9 to 3 kHz",
+    )
+    assert not [note for note in judged.notes if "shared" in note]
+    assert reported.disturbance == (
+        "Not judged, though 5 of 5 processes were disturbed: it shared its cores (4 of 5),"
+        " the clock fell from 9 to 3 kHz (1 of 5)."
+    )
+
+
+def test_what_disturbed_processes_led_to_is_one_note_with_the_reasons() -> None:
+    runs = [process(f * 1e6, n, invalid_reasons=THROTTLED) for n, f in enumerate((1, 1.3, 1, 1.2))]
+    found = measure(processes=runs, precision=0.01, judged=False)
+    assert [note for note in found.notes if "wide" in note] == [found.disturbance]
+    assert re.search(r"So the 95% interval is \d+(\.\d)?% of the median wide", found.disturbance)
+    assert "processes differ by 13" in found.disturbance
+
+
+def test_processes_that_there_was_no_time_for_are_missed() -> None:
+    some, one = (measure(processes=[process(1e6, n) for n in range(k)], asked=5) for k in (3, 1))
+    assert some.valid and one.valid
+    assert some.notes[-1].startswith("3 of the 5 processes asked for were made")
+    assert one.notes[-1].startswith("One process of the 5 asked for")
+    assert some.to_json()["processes_asked"] == 5
 
 
 def test_a_process_whose_clock_falls_never_settled() -> None:
