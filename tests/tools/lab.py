@@ -12,14 +12,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from tools.adb_board import AdbBoard, adb_board
 from tools.adbd import Unavailable
 from tools.boards import Board, why_no_sshd
+from tools.lab_governors import Governors
 from tools.world import wait_until
 
 from edgeopt import paths
@@ -81,13 +82,16 @@ class Session:
         assert self.process.stdout
         self._out = self.process.stdout.read()
 
-    def reach(self, words: str, timeout_s: float = 40.0) -> None:
+    def reach(self, words: str, timeout_s: float = 120.0) -> None:
         """Wait until it says `words`; an error when it ends before."""
         self.until(lambda: words in self.said, repr(words), timeout_s)
 
-    def until(self, check: Any, what: str, timeout_s: float = 40.0) -> None:
-        over = lambda: check() or self.process.poll() is not None  # noqa: E731
-        if not wait_until(over, timeout_s) or not check():
+    def ended_or(self, check: Callable[[], object], timeout_s: float) -> bool:
+        """True when it has ended, or `check()` is so; False after `timeout_s`."""
+        return wait_until(lambda: self.process.poll() is not None or check(), timeout_s)
+
+    def until(self, check: Callable[[], object], what: str, timeout_s: float = 120.0) -> None:
+        if not self.ended_or(check, timeout_s) or not check():
             self.process.kill()
             raise AssertionError(f"{what} was not reached: {self.said[-600:]}")
 
@@ -125,7 +129,7 @@ class Lab:
     folder: Path
     random: random.Random
     env: dict[str, str]
-    notes: list[str] = field(default_factory=list)
+    governors: Governors
 
     @property
     def model(self) -> Path:
@@ -179,8 +183,13 @@ class Lab:
 
     def busy(self) -> bool:
         """Does the model run on the board?"""
+        return bool(self.programs())
+
+    def programs(self) -> list[int]:
+        """The processes that run the model, without the shells that wait for them."""
         word = ".pyz" if self.kind == "ssh" else "--graph="
-        return any(word in words for words in self.board.strays().values())
+        found = self.board.strays().items()
+        return [pid for pid, words in found if word in words and not words.startswith("sh ")]
 
     def arriving(self) -> bool:
         """Is a file on its way to the board?"""
@@ -190,9 +199,15 @@ class Lab:
         """Nothing of edgeopt is on the board, so that all has to be sent again."""
         shutil.rmtree(self.board.work, ignore_errors=True)
 
-    def quiet(self, timeout_s: float = _ENDS_S) -> bool:
-        """Does everything on the board end by itself?"""
-        return wait_until(lambda: not self.board.strays(), timeout_s, 0.1)
+    def running(self, *, watcher: bool = True) -> list[str]:
+        """What runs on the board and is not its own. The watcher of --prepare may outlive a session
+        that was killed, until its lease has ended."""
+        strays = self.board.strays().values()
+        return [words for words in strays if watcher or "prepared-" not in words]
+
+    def quiet(self, timeout_s: float = _ENDS_S, *, watcher: bool = False) -> bool:
+        """Does everything on the board end by itself, with `watcher` that too?"""
+        return wait_until(lambda: not self.running(watcher=watcher), timeout_s, 0.1)
 
     def left(self) -> list[str]:
         """What only a running session may have there."""
@@ -205,8 +220,10 @@ class Lab:
         done, wrong = session.end(), []
         if done.code:
             wrong.append(f"the next run ended with {done.code}: {done.message}")
-        if not self.quiet(4):
-            wrong.append(f"still running: {list(self.board.strays().values())}")
+        if not self.quiet(4, watcher=True):
+            wrong.append(f"still running: {self.running()}")
+        if changed := self.governors.changed():
+            wrong.append(f"still prepared: {changed}")
         if left := self.left():
             wrong.append(f"left on the board: {left}")
         if self.kind == "adb":
@@ -241,7 +258,7 @@ def lab(kind: str, folder: Path, seed: int, *, extra: str = "") -> Iterator[Lab]
         else:
             board = stack.enter_context(adb_board())
             env["ANDROID_ADB_SERVER_PORT"] = board.env["ANDROID_ADB_SERVER_PORT"]
-        yield Lab(board, kind, user, random.Random(seed), env)
+        yield Lab(board, kind, user, random.Random(seed), env, Governors(board, user))
 
 
 def _trust(board: Board, env: dict[str, str]) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
 import signal
 import subprocess
 import sys
@@ -202,20 +204,18 @@ def out_of_memory(lab: Lab) -> Ended:
 
 def killed(lab: Lab) -> Ended:
     """A stand-in for what kills processes on a board: SIGKILL from outside."""
-    word = ".pyz" if lab.kind == "ssh" else "--graph="
-    return _running(lab, lambda: _kill_programs(lab, word))
+    return _running(lab, lambda: _send(lab, signal.SIGKILL))
 
 
-def _kill_programs(lab: Lab, word: str) -> None:
-    for pid, words in lab.board.strays().items():
-        if word in words and not words.startswith("sh "):
-            subprocess.run(["kill", "-KILL", str(pid)], check=False, capture_output=True)
+def _send(lab: Lab, number: signal.Signals) -> None:
+    for pid in lab.programs():
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def hung(lab: Lab) -> Ended:
     """The program is stopped, as in an uninterruptible sleep: it answers nothing."""
-    word = ".pyz" if lab.kind == "ssh" else "--graph="
-    return _running(lab, lambda: lab.board.send(signal.SIGSTOP, word), "--timeout", 8)
+    return _running(lab, lambda: _send(lab, signal.SIGSTOP), "--timeout", 8)
 
 
 def hung_python(lab: Lab) -> Ended:

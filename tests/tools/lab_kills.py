@@ -1,4 +1,5 @@
-"""edgeopt itself is killed at random moments, again and again; the board must not notice."""
+"""edgeopt itself is killed at random moments of every stage, again and again; the board must not
+notice."""
 
 from __future__ import annotations
 
@@ -7,55 +8,94 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from tools.lab import Ended, Lab, stop
+from tools.lab import Ended, Lab, Session, stop
 from tools.lab_trials import Trial, whole
 
-__all__ = ["kills"]
+__all__ = ["STAGES", "kills"]
 
-_CODES = {signal.SIGKILL: -9, signal.SIGINT: 130}
+STAGES = ("start", "connect", "push", "run", "collect")
+_SIGNALS = {signal.SIGKILL: "kill -9", signal.SIGINT: "Ctrl-C"}
 _ENDS_S = 15.0  # it may have to tell the board, and to wait for an answer
+_WORDS = {"connect": "Connecting", "push": "Send", "run": {"ssh": "Run on", "adb": "Timing"}}
+_UP_TO_S = {"start": 0.8, "connect": 0.4, "push": 0.6, "run": 1.5, "collect": 0.3}
+_SLOW_BITS = 2e6  # so that a push lasts
 
 
 def kills(lab: Lab, count: int) -> Iterator[Trial]:
-    """`count` times kill -9 or Ctrl-C, spread over a run from its start to its end."""
-    report = lab.folder / "killed.json"
-    began = time.monotonic()
-    wrong = lab.next_run("--report", report)
-    whole_s = time.monotonic() - began
-    if wrong:
+    """`count` times kill -9 or Ctrl-C: every stage alike often, at a random moment of it."""
+    if wrong := lab.next_run("--report", _report(lab)):
         raise AssertionError(f"the board was not fit before: {wrong}")
-    for number in range(count):
-        how = lab.random.choice(list(_CODES))
-        if number % 8 == 0:  # now and then all has to be sent again
-            lab.emptied()
-        yield _kill(lab, how, lab.random.uniform(0.1, whole_s), report)
+    acts = [(stage, number) for stage in STAGES for number in _SIGNALS]
+    todo = [acts[n % len(acts)] for n in range(count)]
+    lab.random.shuffle(todo)
+    for stage, number in todo:
+        prepare = ["--prepare"] if lab.random.random() < 0.5 else []
+        yield _kill(lab, stage, number, lab.random.uniform(0, _UP_TO_S[stage]), prepare)
 
 
-def _kill(lab: Lab, how: signal.Signals, after_s: float, report: Path) -> Trial:
+def _report(lab: Lab) -> Path:
+    return lab.folder / "killed.json"
+
+
+def _kill(lab: Lab, stage: str, how: signal.Signals, after_s: float, words: list[str]) -> Trial:
+    report = _report(lab)
     before = report.read_bytes() if report.exists() else b""
-    session = lab.start("--runs", 400, "--warmup", 2, "--report", report)
-    time.sleep(after_s)
-    stop(session, how)
-    ended = session.end()
-    name = "kill -9 of edgeopt" if how is signal.SIGKILL else "Ctrl-C"
-    wrong = {}
+    ended = _killed(lab, stage, how, after_s, words)
+    wrong, name = {}, f"{_SIGNALS[how]}: {stage}"
     if ended.seconds > _ENDS_S:
         wrong["in time"] = f"{ended.seconds:.0f} s"
-    if ended.code not in (_CODES[how], -int(how), 0):  # Python not yet begun; or over before
-        wrong["exit code"] = f"{ended.code} after {after_s:.2f} s: {ended.message}"
-    if how is signal.SIGINT and ended.code == 130 and "Stopped" not in ended.stderr:
+    if not _right(how, ended):
+        wrong["exit code"] = f"{ended.code} after {after_s:.2f} s: {ended.stderr[-300:]}"
+    begun = "edgeopt:" in ended.stderr  # before, it is as if it had not been called
+    if how is signal.SIGINT and ended.code == 130 and begun and "Stopped" not in ended.stderr:
         wrong["said"] = ended.stderr[-200:]
-    unclean = [] if lab.quiet() else [f"ran on: {list(lab.board.strays().values())}"]
+    unclean = [] if lab.quiet() else [f"ran on: {lab.running(watcher=False)}"]
     unclean += lab.next_run()
     if unclean:
         wrong["clean"] = f"after {after_s:.2f} s: " + "; ".join(unclean)
-    if found := _report(report, before, ended):
+    if found := _lost(report, before, ended):
         wrong["kept"] = found
     return Trial(name, lab.kind, ended, wrong)
 
 
-def _report(report: Path, before: bytes, ended: Ended) -> str:
+def _killed(lab: Lab, stage: str, how: signal.Signals, after_s: float, words: list[str]) -> Ended:
+    if stage == "push":
+        lab.emptied()
+        lab.board.slow(_SLOW_BITS)
+    runs = 3_000_000 if stage == "run" else 20
+    session = lab.start("--runs", runs, "--warmup", 1, "--report", _report(lab), *words)
+    try:
+        _await(lab, session, stage)
+        time.sleep(after_s)
+        stop(session, how)
+        return session.end()
+    finally:
+        lab.restored()
+
+
+def _await(lab: Lab, session: Session, stage: str) -> None:
+    """Return as soon as that stage has begun, or all is over."""
+    if stage == "start":
+        return
+    words = _WORDS.get(stage, _WORDS["run"])
+    phrase = words if isinstance(words, str) else words[lab.kind]
+    session.reach(phrase, 90)
+    if stage == "collect":
+        session.ended_or(lambda: lab.busy() or "Comparing" in session.said, 90)
+        session.ended_or(lambda: not lab.busy(), 90)
+
+
+def _right(how: signal.Signals, ended: Ended) -> bool:
+    """Its own code; or that of a Python that has not begun to read edgeopt; or it was over."""
+    if ended.code in ({signal.SIGKILL: -9, signal.SIGINT: 130}[how], -int(how), 0):
+        return True
+    return how is signal.SIGINT and "Fatal Python error: init_import_site" in ended.stderr
+
+
+def _lost(report: Path, before: bytes, ended: Ended) -> str:
     """The report is the earlier one or a whole new one, and nothing half-written lies beside it."""
+    if ended.message.startswith("HALF") and ended.code != -9:
+        return "half a JSON document"
     if before and not report.exists():
         return "the earlier report is gone"
     if found := whole(report):

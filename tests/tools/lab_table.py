@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
+import queue
 import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from tools.lab import Lab, Unavailable, lab
 from tools.lab_acts import Unsupported
-from tools.lab_faults import FAULTS
+from tools.lab_faults import FAULTS, Fault
 from tools.lab_kills import kills
 from tools.lab_memory import NoLimit
 from tools.lab_trials import COLUMNS, Trial, tried
@@ -45,7 +50,7 @@ class Lines:
                 **{c: sum(c not in t.wrong for t in group) for c in COLUMNS},
                 "slowest_s": round(max((t.ended.seconds for t in group if t.ended), default=0), 1),
             }
-            for (name, kind), group in rows.items()
+            for (name, kind), group in sorted(rows.items(), key=_place)
         ]
 
     def show(
@@ -68,50 +73,96 @@ class Lines:
         )
 
 
+def _place(row: tuple[tuple[str, str], Any]) -> tuple[int, str, bool]:
+    """Kills last, by stage; before them the faults as they are listed."""
+    name, kind = row[0]
+    listed = [f.name for f in FAULTS]
+    number = listed.index(name) if name in listed else len(listed)
+    return number, name, kind == "adb"
+
+
 def work(
     options: argparse.Namespace, folder: Path, lines: Lines
 ) -> tuple[list[Trial], dict[str, str]]:
-    """Every fault that was asked for, then the kills."""
-    trials: list[Trial] = []
-    skipped: dict[str, str] = {}
+    """Every fault that was asked for, and the kills, on `options.jobs` boards at a time."""
+    found = _Found(lines)
+    tasks = queue.SimpleQueue[Callable[[], None]]()
+    for number, task in enumerate(_tasks(options, folder, found)):
+        tasks.put(functools.partial(task, number))
+    workers = [
+        threading.Thread(target=_work, args=(tasks,), daemon=True) for _ in range(options.jobs)
+    ]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    return found.trials, found.skipped
+
+
+def _work(tasks: queue.SimpleQueue[Callable[[], None]]) -> None:
+    with contextlib.suppress(queue.Empty):
+        while True:
+            tasks.get_nowait()()
+
+
+class _Found:
+    """What came of all tries, of all boards."""
+
+    def __init__(self, lines: Lines) -> None:
+        self.lines = lines
+        self.trials: list[Trial] = []
+        self.skipped: dict[str, str] = {}
+
+    def add(self, trial: Trial) -> None:
+        self.trials.append(trial)
+        self.lines.trial(trial)
+
+    def skip(self, name: str, reason: object) -> None:
+        self.skipped[name] = str(reason)
+        self.lines.say(f"skip   {name}: {reason}")
+
+
+def _tasks(
+    options: argparse.Namespace, folder: Path, found: _Found
+) -> Iterator[Callable[[int], None]]:
+    """Each has a board of its own, and a seed that follows from the one that was given."""
+
+    def task(kind: str, act: Callable[[Lab], None], number: int) -> None:
+        try:
+            with lab(kind, folder / f"{kind}{number}", options.seed * 100 + number) as here:
+                act(here)
+        except Unavailable as reason:
+            found.skip(f"what is over {kind}", reason)
+        except Exception as error:  # noqa: BLE001 - in a thread nobody else would hear of it
+            found.add(Trial("the lab itself", kind, None, {"in time": repr(error)}))
+
     for kind in ("ssh", "adb"):
         wanted = [f for f in FAULTS if f.kind == kind and options.only in f"{f.name} {kind}"]
-        killing = options.kills and options.only in f"kill {kind}"
-        if not wanted and not killing:
-            continue
+        if wanted:
+            yield functools.partial(task, kind, functools.partial(_faults, wanted, options, found))
+    for kind, share in (("ssh", 2 / 3), ("adb", 1 / 3)):
+        if options.only in f"kills {kind}":
+            for part in _parts(round(options.kills * share), options.jobs):
+                yield functools.partial(task, kind, functools.partial(_killed, part, found))
+
+
+def _parts(count: int, most: int) -> list[int]:
+    """`count` in at most so many parts."""
+    parts = [count // most + (n < count % most) for n in range(most)]
+    return [part for part in parts if part]
+
+
+def _faults(wanted: list[Fault], options: argparse.Namespace, found: _Found, here: Lab) -> None:
+    for fault in wanted * options.times:
         try:
-            with lab(kind, folder / kind, options.seed) as here:
-                for fault in wanted:
-                    for _ in range(options.times):
-                        _try(
-                            lambda f=fault: tried(f, here), fault.name, kind, trials, skipped, lines
-                        )  # type: ignore[misc]
-                if killing:
-                    count = options.kills - options.kills // 3
-                    count = count if kind == "ssh" else options.kills - count
-                    _killed(here, count, trials, lines)
-        except Unavailable as reason:
-            skipped[f"everything over {kind}"] = str(reason)
-    return trials, skipped
+            found.add(tried(fault, here))
+        except (Unsupported, NoLimit) as reason:
+            found.skip(f"{fault.name} ({fault.kind})", reason)
+        except (AssertionError, RuntimeError, OSError) as error:
+            wrong = {"in time": f"the lab failed: {error}"}
+            found.add(Trial(fault.name, fault.kind, None, wrong))
 
 
-def _try(
-    act: Any, name: str, kind: str, trials: list[Trial], skipped: dict[str, str], lines: Lines
-) -> None:
-    try:
-        trial = act()
-    except (Unsupported, NoLimit) as reason:
-        skipped[f"{name} ({kind})"] = str(reason)
-        lines.say(f"skip   {kind} {name}: {reason}")
-        return
-    except (AssertionError, RuntimeError, OSError) as error:
-        trial = Trial(name, kind, None, {"in time": f"the lab failed: {error}"})
-    trials.append(trial)
-    lines.trial(trial)
-
-
-def _killed(here: Lab, count: int, trials: list[Trial], lines: Lines) -> None:
+def _killed(count: int, found: _Found, here: Lab) -> None:
     for trial in kills(here, count):
-        trials.append(trial)
-        if trial.wrong or len(trials) % 20 == 0:
-            lines.trial(trial)
+        found.add(trial)

@@ -80,4 +80,4 @@ def whole(report: Path) -> str:
 
 
 def _words(lab: Lab) -> str:
-    return "; ".join(words[:80] for words in lab.board.strays().values())
+    return "; ".join(words[:80] for words in lab.running(watcher=False))
