@@ -1,4 +1,5 @@
-"""References: the host's own outputs, computed once for all devices that run the same."""
+"""References: what all devices that run the same file share, found out once: its facts, and the
+host's own outputs."""
 
 from __future__ import annotations
 
@@ -7,7 +8,11 @@ import threading
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
+    from edgeopt.artifact import Artifact
     from edgeopt.device.run import RunRequest, RunResult
+    from edgeopt.facts import ModelFacts
 
 __all__ = ["References"]
 
@@ -19,6 +24,17 @@ class References:
         self._lock = threading.Lock()
         self._locks: dict[str, threading.Lock] = {}
         self._known: dict[str, RunResult] = {}
+        self._facts: dict[tuple[Path, str], ModelFacts] = {}
+
+    def facts(self, artifact: Artifact) -> ModelFacts:
+        """As `edgeopt.model.read`, and raises what that does: 80 ms for 50 MB."""
+        from edgeopt.model import read
+
+        key = artifact.path, artifact.sha256
+        with self._lock:
+            if key not in self._facts:
+                self._facts[key] = read(artifact.path)
+            return self._facts[key]
 
     def outputs(self, request: RunRequest) -> RunResult:
         """As `edgeopt.device.host_outputs`, and raises what that does."""

@@ -104,7 +104,8 @@ def _proven(part: Measuring) -> EdgeoptError | None:
 def _facts(session: Session) -> ModelFacts:
     from edgeopt.model import read
 
-    return read(session.artifact.path)
+    known = session.references
+    return known.facts(session.artifact) if known else read(session.artifact.path)
 
 
 def _connected(session: Session, names: list[str], stack: ExitStack) -> Device:
