@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -12,21 +13,22 @@ from pathlib import Path
 import pytest
 
 from edgeopt.device import local
+from edgeopt.device.agent.attend import watch
 from edgeopt.device.benchmark.runner import _ALONE
 from edgeopt.device.killed import ran_out_of_memory
 from edgeopt.device.local import LocalTransport
 from edgeopt.device.transport import Completed
 
 _PROGRAM = """
-import sys, time
+import os, sys, time
 from edgeopt.device.agent.attend import attend
 attend({silence})
 print("begun", flush=True)
-time.sleep({work})
+{work}
 """
 
 
-def started(silence: float, work: float = 60) -> subprocess.Popen[bytes]:
+def started(silence: float, work: str = "time.sleep(60)") -> subprocess.Popen[bytes]:
     text = _PROGRAM.format(silence=silence, work=work)
     pipe = subprocess.PIPE
     process = subprocess.Popen([sys.executable, "-c", text], stdin=pipe, stdout=pipe)
@@ -53,10 +55,13 @@ def test_a_run_ends_when_the_link_falls_silent() -> None:
     assert ended(started(silence=0.3)) == -signal.SIGUSR1
 
 
-def test_a_run_that_ends_by_itself_leaves_no_watcher() -> None:
-    process = started(silence=60, work=1)
+def test_a_run_that_ends_by_itself_leaves_no_watcher(tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    until = f"while not os.path.exists({str(told)!r}): time.sleep(0.01)"
+    process = started(silence=60, work=until)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children")
     watcher = int(children.read_text()) if children.exists() else 0
+    told.touch()
     assert ended(process) == 0
     deadline = time.monotonic() + 10
     while watcher and Path(f"/proc/{watcher}").exists():
@@ -64,11 +69,28 @@ def test_a_run_that_ends_by_itself_leaves_no_watcher() -> None:
         time.sleep(0.02)
 
 
-def test_beats_keep_a_run_alive(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(local, "BEAT_S", 0.1)
-    text = _PROGRAM.format(silence=0.8, work=2)
+def test_whoever_waits_sends_a_beat_again_and_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(local, "BEAT_S", 0.05)
+    text = "import sys; print(sum(1 for _ in zip(range(3), sys.stdin)))"
     done = LocalTransport().attend([sys.executable, "-c", text], timeout_s=20)
-    assert (done.exit_code, done.stdout) == (0, b"begun\n")
+    assert (done.exit_code, done.stdout) == (0, b"3\n")
+
+
+def test_a_beat_keeps_a_run_alive_for_as_long_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A double of select tells when something came: no clock decides."""
+    beats, alive = os.pipe()
+    came, limits = iter([[beats], [beats], []]), []
+
+    def double(files: list[int], _w: list[int], _x: list[int], limit: float) -> tuple[list[int]]:
+        limits.append(limit)
+        if now := next(came):
+            os.write(alive, b"\n")
+        return (now,)
+
+    monkeypatch.setattr(select, "select", double)
+    assert not watch(beats, -1, 7.0) and limits == [7.0, 7.0, 7.0]
+    os.close(beats)
+    os.close(alive)
 
 
 @pytest.mark.parametrize("shell", ["sh", "bash"])

@@ -89,14 +89,17 @@ def test_the_exit_code_is_the_smallest_of_those_that_failed(
 
 
 def test_no_more_than_jobs_work_at_a_time() -> None:
-    at_work, most, lock = 0, 0, threading.Lock()
+    at_work, most, lock, two = 0, 0, threading.Lock(), threading.Event()
 
     def work() -> None:
         nonlocal at_work, most
         with lock:
             at_work += 1
             most = max(most, at_work)
-        time.sleep(0.05)
+            if most == 2:
+                two.set()
+        two.wait(10)  # so that two meet, however late the second begins
+        time.sleep(0.05)  # in which a third could come
         with lock:
             at_work -= 1
 

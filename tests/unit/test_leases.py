@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from edgeopt.cli.app import run as command_line
 from edgeopt.device import Device, DeviceSpec, connect, held
 from edgeopt.device.leasing import holding
 from edgeopt.device.leasing.lease import Board, Held
@@ -155,9 +156,9 @@ def test_an_owner_whose_lease_was_ended_is_told(
 
 
 def test_a_living_owner_keeps_its_lease_beyond_the_time_to_live(board: Board) -> None:
-    lease = board.take(purpose="long", wait_s=0, progress=Silent(), ttl_s=4)
+    lease = board.take(purpose="long", wait_s=0, progress=Silent(), ttl_s=3)
     with Held(board, lease) as keeper:
-        time.sleep(6)
+        time.sleep(4.2)
         with pytest.raises(DeviceError, match="in use"):
             take(board)
     assert keeper.lost == ""
@@ -231,14 +232,16 @@ Run = Callable[..., tuple[int, dict[str, object]]]
 
 
 @pytest.fixture
-def call(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Run:
+def call(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Run:
+    """The command line, in this process: leases are told apart by their names."""
     for name in ("CACHE", "CONFIG", "STATE"):
         monkeypatch.setenv(f"EDGEOPT_{name}", str(tmp_path / name))
 
     def run(*words: str) -> tuple[int, dict[str, object]]:
-        argv = [sys.executable, "-m", "edgeopt", *words, "--json"]
-        done = subprocess.run(argv, capture_output=True, text=True, check=False)
-        return done.returncode, json.loads(done.stdout)
+        code = command_line([*words, "--json"])
+        return code, json.loads(capsys.readouterr().out)
 
     return run
 
