@@ -22,7 +22,7 @@ from edgeopt.paths import demo_dir
 from edgeopt.progress import Silent
 
 SOURCE = demo_dir() / "fashion.tflite"
-PACKAGES = Path(__file__).resolve().parents[2] / "edgeopt/device/python_runner/packages.py"
+PACKAGES = Path(__file__).resolve().parents[2] / "edgeopt/device/edgetpu/packages.py"
 
 
 @pytest.fixture(scope="module")

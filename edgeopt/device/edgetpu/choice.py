@@ -36,7 +36,7 @@ MATCHING = (
     " (Python 3.6 to 3.9), or a libedgetpu built for your runtime, such as 16.0tf2.17.1 with"
     " tflite_runtime 2.17 (github.com/feranick/libedgetpu)."
 )
-_SCRIPT = Path(__file__).with_name("agent_packages.py")
+_SCRIPT = Path(__file__).with_name("packages.py")
 _TIMEOUT_S = 30
 _GOOGLES = (2, 5)  # libedgetpu 16.0, July 2021
 _BROKE = (2, 12)  # from here on the interpreter expects more of a delegate

@@ -10,9 +10,10 @@ from dataclasses import dataclass, field
 from typing import Any, NoReturn
 
 from edgeopt.device.printable import clean_text
+from edgeopt.device.told import plain, told
 from edgeopt.errors import DeviceError
 
-__all__ = ["PHASES", "SCHEMA", "Answer", "Asked", "Listener", "OutputFile", "checked", "plain"]
+__all__ = ["PHASES", "SCHEMA", "Answer", "Asked", "Listener", "OutputFile", "checked"]
 
 SCHEMA = "edgeopt.agent/1"
 _TYPES = {"bool": 1, "int8": 1, "uint8": 1, "int16": 2, "uint16": 2, "float16": 2, "int32": 4}
@@ -101,10 +102,11 @@ class Listener:
         if not isinstance(phase, str) or phase not in self.most or not isinstance(times, list):
             self.spoiled = self.spoiled or _short(times)
             return
-        wrong = next((value for value in times if not _whole(value, 1, _MAX_NS)), None)
+        wrong = [value for value in times if not _whole(value, 1, _MAX_NS)]
         taken = self.times.setdefault(phase, array("q"))
-        if wrong is not None or len(taken) + len(times) > self.most[phase]:
-            self.spoiled = self.spoiled or (_short(wrong) if wrong else "more runs than asked for")
+        if wrong or len(taken) + len(times) > self.most[phase]:
+            why = _short(wrong[0]) if wrong else "more runs than asked for"
+            self.spoiled = self.spoiled or why
             return
         taken.extend(times)
         self.on_progress(phase, len(taken), self.most[phase])
@@ -207,7 +209,7 @@ class _Checks:
             samples_ns=samples,
             peak_rss_bytes=self._size("peak_rss_bytes"),
             base_rss_bytes=self._size("base_rss_bytes"),
-            conditions=self._table("conditions"),
+            conditions=told(self._table("conditions")),
             facts=self._table("facts"),
             outputs=self._outputs(asked.samples),
         )
@@ -304,22 +306,11 @@ def _whole(value: Any, low: int, high: int) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and low <= value <= high
 
 
-def plain(value: Any, depth: int) -> Any:
-    """Plain JSON with its text made safe; what is larger or deeper than we ever send is dropped."""
-    if isinstance(value, str):
-        return clean_text(value, 500)
-    if isinstance(value, list):
-        return [plain(v, depth - 1) for v in value[:4096]] if depth else None
-    if isinstance(value, dict):
-        pairs = list(value.items())[:4096]
-        return {clean_text(k, 100): plain(v, depth - 1) for k, v in pairs} if depth else None
-    if isinstance(value, (int, float)) and not abs(value) < 1 << 63:  # nor inf, which 1e999 is
-        return None
-    return value
-
-
 def _short(value: Any) -> str:
-    return clean_text(repr(value), 60)
+    try:
+        return clean_text(repr(value), 60)
+    except RecursionError:
+        return "nested too deeply"
 
 
 def _no_constant(text: str) -> NoReturn:

@@ -100,7 +100,8 @@ def _special(code: str, name: str, text: str, message: dict[str, Any]) -> Edgeop
         )
     facts = message.get("facts")
     proven = facts.get("proven") if isinstance(facts, dict) else None
-    versions = ", ".join(clean_text(str(v), 20) for v in proven[:5]) if proven else ""
+    known_ones = proven[:5] if isinstance(proven, list) else []
+    versions = ", ".join(clean_text(str(v), 20) for v in known_ones)
     known = f" edgeopt knows the profiler of ai-edge-litert {versions}, 64-bit Linux." * bool(
         versions
     )
@@ -137,7 +138,7 @@ def _no_runtime(
             details={"reason": why.reason, "tried": [clean_text(str(k), 40) for k in tried]},
         )
     arch = device.facts().get("arch")
-    version = re.match(r"3\.(\d+)\.", str(facts.get("python")))
+    version = re.match(r"3\.(\d{1,3})\.", str(facts.get("python")))
     package = "ai-edge-litert"  # no wheel of it is for 32 bit, or for a Python before 3.9
     if arch in ("armv7l", "armv6l") or (version and int(version[1]) < 9):
         package = "tflite-runtime 'numpy<2'"

@@ -25,13 +25,13 @@ from edgeopt.device.python_runner.answer import (
     Asked,
     Listener,
     checked,
-    plain,
 )
 from edgeopt.device.python_runner.bundle import SUFFIX, agent_sha256, write_agent
 from edgeopt.device.python_runner.errors import crash, explained
 from edgeopt.device.run import RunRequest, RunResult
 from edgeopt.device.sample_files import read_outputs, write_inputs
-from edgeopt.device.transport import Completed, attending, silence_s
+from edgeopt.device.told import plain
+from edgeopt.device.transport import SILENCE_S, Completed, attending
 from edgeopt.errors import DeviceError, EdgeoptError, InputError
 from edgeopt.progress import Progress
 
@@ -276,7 +276,7 @@ def _start(
     device: Device, agent: str, message: dict[str, Any], timeout_s: float, listener: Listener
 ) -> Completed:
     attend = attending(device.transport)
-    limit_s = silence_s(device.transport, timeout_s) if attend else None
+    limit_s = SILENCE_S if attend else None
     message = {**message, "silence_s": limit_s}
     try:
         done = (attend or device.transport.run)(
