@@ -73,8 +73,10 @@ class Fleet:
     ) -> None:
         if error is None:
             return
+        if not isinstance(error, KeyboardInterrupt):
+            self._told = None  # it may be what failed; the report goes with the error
         self._end()
-        if isinstance(error, KeyboardInterrupt):
+        if getattr(error, "reached", None) is None or isinstance(error, KeyboardInterrupt):
             error.reached = self.report()  # type: ignore[attr-defined]
 
     def start(self, chosen: Chosen, work: Work) -> None:
@@ -138,6 +140,14 @@ class Fleet:
 
     def _body(self, chosen: Chosen, work: Work) -> None:
         """One device's thread: whatever happens becomes its row."""
+        try:
+            row = self._done(chosen, work)
+        except Exception as bug:  # noqa: BLE001 - a row that cannot be shown is waited for too
+            spec, error = chosen.spec, _bug(chosen.spec.name, bug)
+            row = DeviceRow(name=spec.name, url=spec.url, kind=spec.kind, error=error)
+        self._arrived.put(row)
+
+    def _done(self, chosen: Chosen, work: Work) -> DeviceRow:
         name, began = chosen.spec.name, None
         reached: Any = None
         error: dict[str, Any] | None = None
@@ -156,7 +166,7 @@ class Fleet:
             except Exception as bug:  # noqa: BLE001 - one device's bug ends no other's work
                 reached, error = None, _bug(name, bug)
         spent = None if began is None else time.monotonic() - began
-        self._arrived.put(self._row(chosen, reached, error, spent))
+        return self._row(chosen, reached, error, spent)
 
     @contextmanager
     def _turn(self, chosen: Chosen) -> Iterator[None]:

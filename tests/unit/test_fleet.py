@@ -79,6 +79,32 @@ def test_a_bug_met_on_one_device_is_its_row_with_a_trace_that_can_be_reported() 
     file.unlink()
 
 
+def test_what_cannot_be_shown_of_a_failure_is_a_row_as_well() -> None:
+    """An answer that breaks the row's text, behind an error: nothing waits for it for ever."""
+    failed = DeviceError("No answer.", "", reached={"device": 7, "measurement": 7})
+    with Fleet(chosen(A, B), SilentSeveral()) as fleet:
+        for device, work in zip(fleet.selection.devices, (raising(failed), dict), strict=True):
+            fleet.start(device, lambda _p, work=work: work())  # type: ignore[misc]
+        with pytest.raises(Exception, match="1 of 2 devices failed") as caught:
+            fleet.finish()
+    error = caught.value.reached.rows[0].error  # type: ignore[attr-defined]
+    assert error["kind"] == "bug"
+    Path(error["hint"].split()[-1].rstrip(".")).unlink()
+
+
+def test_a_report_that_cannot_be_written_any_more_loses_no_row() -> None:
+    def full(_report: FleetReport) -> None:
+        raise InputError("Cannot write r.json: no space.", "")
+
+    with (
+        pytest.raises(InputError) as caught,
+        Fleet(chosen(A, B), SilentSeveral(), told=full) as fleet,
+    ):
+        fleet.start(fleet.selection.devices[0], lambda _p: {"x": 1})
+        fleet.finish()
+    assert [row.content() for row in caught.value.reached.rows if not row.error] == [{"x": 1}]
+
+
 @pytest.mark.parametrize(
     ("codes", "code"), [((0, 0), 0), ((0, 6), 6), ((6, 5), 5), ((5, 3, 0), 3), ((5, 1), 1)]
 )
