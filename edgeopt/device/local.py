@@ -32,7 +32,6 @@ def connect(spec: DeviceSpec, timeout_s: float) -> LocalTransport:
 class LocalTransport:
     kind = "local"
     attends = True
-    beats = True
     name = "local"
 
     def run(
@@ -54,7 +53,7 @@ class LocalTransport:
         stdin: bytes = b"",
         on_stdout: Callable[[bytes], None] | None = None,
     ) -> Completed:
-        return self._run(argv, timeout_s, _Input(stdin, held=True, beats=True), on_stdout)
+        return self._run(argv, timeout_s, _Input(stdin, beats=True), on_stdout)
 
     def run_watched(
         self,
@@ -63,14 +62,12 @@ class LocalTransport:
         *,
         timeout_s: float,
         stdin: bytes = b"",
-        held: bool = False,
+        beats: bool = False,
         on_stdout: Callable[[bytes], None] | None = None,
     ) -> Completed:
-        """As `run`; `on_wait` hears at each turn for how many seconds nothing came, and may raise.
-
-        When it is True they are counted anew. With `held` stdin stays open, and silent.
-        """
-        return self._run(argv, timeout_s, _Input(stdin, held=held), on_stdout, on_wait)
+        """As `run`, with `beats` as `attend`; `on_wait` hears at each turn for how many seconds
+        nothing came, and may raise. When it is True they are counted anew."""
+        return self._run(argv, timeout_s, _Input(stdin, beats=beats), on_stdout, on_wait)
 
     def _run(
         self,
@@ -140,11 +137,10 @@ class LocalTransport:
 
 
 class _Input:
-    """What a command is still to read; if `held` it does not end, with `beats` it grows."""
+    """What a command is still to read; with `beats` it does not end, and grows."""
 
-    def __init__(self, content: bytes, *, held: bool = False, beats: bool = False) -> None:
+    def __init__(self, content: bytes, *, beats: bool = False) -> None:
         self.rest = memoryview(content)
-        self.held = held
         self.beats = beats
         self._next = time.monotonic() + BEAT_S
 
@@ -229,7 +225,7 @@ def _listen(process: subprocess.Popen[bytes], ready: selectors.BaseSelector) -> 
 
 
 def _feed(process: subprocess.Popen[bytes], ready: selectors.BaseSelector, stdin: _Input) -> None:
-    """Write what fits; close at the end unless held, or when the process wants no more."""
+    """Write what fits; close at the end (but for beats), or when nobody wants more."""
     assert process.stdin
     gone = False
     try:
@@ -241,7 +237,7 @@ def _feed(process: subprocess.Popen[bytes], ready: selectors.BaseSelector, stdin
         gone = True
     if gone or not stdin.rest:
         ready.unregister(process.stdin)
-        if gone or not stdin.held:
+        if gone or not stdin.beats:
             process.stdin.close()
 
 

@@ -110,8 +110,10 @@ touch "$top"
 # $1 root, $2 name.
 MAKE_DIR = r"""umask 077; cd "$1" && mkdir "$2" """
 
-# Process ids: each with its process group.
-END = r"""for p do kill -KILL -- "-$p" 2>/dev/null || kill -KILL "$p" 2>/dev/null; done; exit 0"""
+# Process ids: each with its process group if it leads one, else it is first asked to end, which it
+# may know how to do for what it has started. (dash takes no `--` before a group's number.)
+END = r"""rest=; for p do kill -KILL "-$p" 2>/dev/null || { kill -TERM "$p" && rest="$rest $p"; }
+done 2>/dev/null; [ -z "$rest" ] || { sleep 1; kill -KILL $rest 2>/dev/null; }; exit 0"""
 
 # $1 root, then names inside it.
 REMOVE = r"""cd "$1" 2>/dev/null || exit 0

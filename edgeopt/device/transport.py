@@ -22,7 +22,6 @@ __all__ = [
     "Packs",
     "Transport",
     "attending",
-    "silence_s",
 ]
 
 BEAT_S = 4.0  # how often a command that watches for it is told that we still wait
@@ -77,12 +76,10 @@ class Transport(Protocol):
 class Attends(Protocol):
     """What a Transport may offer as well: a command that knows whether we still wait for it.
 
-    `attends` is False on a link that cannot, such as adb's to an old device. Without `beats` stdin
-    stays silent, and the link itself closes it when it is dead.
+    `attends` is False on a link that cannot, such as adb's to an old device.
     """
 
     attends: bool
-    beats: bool
 
     def attend(
         self,
@@ -94,11 +91,6 @@ class Attends(Protocol):
     ) -> Completed:
         """As `run`, but stdin stays open after `stdin` and brings a newline every BEAT_S. It closes
         when this process ends, however it does; on a cut link the beats stay away."""
-
-
-def silence_s(link: Transport, timeout_s: float) -> float:
-    """For how long an attended command of `timeout_s` may hear nothing."""
-    return SILENCE_S if getattr(link, "beats", True) else timeout_s + SILENCE_S
 
 
 def attending(link: Transport) -> Callable[..., Completed] | None:

@@ -116,9 +116,9 @@ class AdbProgram:
         timeout_s: float = _CALL_S,
         stdin: bytes = b"",
         on_stdout: Callable[[bytes], None] | None = None,
-        held: bool = False,
+        beats: bool = False,
     ) -> Completed:
-        """adb for the device. With `held` its stdin stays open, and silent.
+        """adb for the device. With `beats` its stdin stays open, and says that we wait.
 
         adb waits for TCP to give up on a link that died with something on its way, a quarter of an
         hour: when nothing comes for a while, the device is asked whether it is there.
@@ -130,7 +130,7 @@ class AdbProgram:
             self._still_there,
             timeout_s=timeout_s,
             stdin=stdin,
-            held=held,
+            beats=beats,
             on_stdout=on_stdout,
         )
 

@@ -43,9 +43,6 @@ class AdbTransport:
     """`shell_v2` False is for devices before Android 7: stderr arrives mixed into stdout."""
 
     kind = "adb"
-    # adb notices a dead link by itself (TCP keep-alive, or USB), at both ends and in 10 s; but not
-    # while something that was sent is on its way: then it waits for TCP, a quarter of an hour.
-    beats = False
     unpacks_at_once = False  # adbd's file transfer ends in a file, and its shell's stdin is slow
 
     def __init__(self, adb: AdbProgram, *, shell_v2: bool) -> None:
@@ -62,7 +59,7 @@ class AdbTransport:
         on_stdout: Callable[[bytes], None] | None = None,
     ) -> Completed:
         """Ends at the deadline with the whole process group killed on the device."""
-        return self._run(argv, timeout_s, stdin, on_stdout, held=False)
+        return self._run(argv, timeout_s, stdin, on_stdout, beats=False)
 
     @property
     def attends(self) -> bool:
@@ -76,7 +73,8 @@ class AdbTransport:
         stdin: bytes = b"",
         on_stdout: Callable[[bytes], None] | None = None,
     ) -> Completed:
-        return self._run(argv, timeout_s, stdin, on_stdout, held=True)
+        """adbd does not notice a dead network link by itself: the beats tell the command."""
+        return self._run(argv, timeout_s, stdin, on_stdout, beats=True)
 
     def _run(
         self,
@@ -85,10 +83,10 @@ class AdbTransport:
         stdin: bytes,
         on_stdout: Callable[[bytes], None] | None,
         *,
-        held: bool,
+        beats: bool,
     ) -> Completed:
         words, marker = tuple(argv), new_marker()
-        piped = self.shell_v2 and (held or bool(stdin))
+        piped = self.shell_v2 and (beats or bool(stdin))
         out = Capture(self.name, on_stdout)
         frame = Frame(marker, out.feed)
         with self._spilled(words, marker, stdin, piped=piped) as line:
@@ -101,7 +99,7 @@ class AdbTransport:
                     timeout_s=timeout_s,
                     stdin=stdin if piped else b"",
                     on_stdout=frame.feed,
-                    held=held and piped,
+                    beats=beats and piped,
                 )
             except BaseException as error:
                 self._kill(frame.pid)

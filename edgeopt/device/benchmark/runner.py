@@ -16,12 +16,13 @@ from edgeopt.device.benchmark.fetch import PINNED_VERSION, fetch_benchmark_binar
 from edgeopt.device.benchmark.gpu_proof import GpuProof, prove_gpu
 from edgeopt.device.benchmark.output import BenchmarkOutput, parse_output
 from edgeopt.device.killed import KILLED, ran_out_of_memory
+from edgeopt.device.leftovers import session_word
 from edgeopt.device.packing import Transfer
 from edgeopt.device.preparing.cores import pinned
 from edgeopt.device.printable import clean_text
 from edgeopt.device.run import RunRequest, RunResult
 from edgeopt.device.shell_conditions import BETWEEN, parse_between, read_conditions
-from edgeopt.device.transport import attending, silence_s
+from edgeopt.device.transport import SILENCE_S, attending
 from edgeopt.errors import DeviceError, InputError
 
 if TYPE_CHECKING:
@@ -161,10 +162,10 @@ def _execute(device: Device, request: RunRequest, argv: list[str], looks: str) -
     name, wait_s = device.transport.name, int(min(_LOCK_WAIT_S, request.timeout_s / 2))
     lock = f"{device.workspace.root}/edgeopt.lock"
     attend = attending(device.transport)
-    quiet_s = f"{silence_s(device.transport, request.timeout_s):.0f}" if attend else ""
+    quiet_s = f"{SILENCE_S:.0f}" if attend else ""
     try:
         done = (attend or device.transport.run)(
-            ["sh", "-c", _ALONE, "sh", lock, str(wait_s), quiet_s, BETWEEN, looks, *argv],
+            ["sh", "-c", _ALONE, session_word(), lock, str(wait_s), quiet_s, BETWEEN, looks, *argv],
             timeout_s=request.timeout_s,
         )
     except DeviceError as error:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.device.device import Device
+from edgeopt.device.killed import KILLED, ran_out_of_memory
 from edgeopt.device.native.build import Runner, build
 from edgeopt.device.native.library import Library, find_library
 from edgeopt.device.packing import Transfer
@@ -23,7 +24,7 @@ from edgeopt.device.python_runner.answer import SCHEMA, Answer, Asked, Listener,
 from edgeopt.device.python_runner.errors import crash, explained
 from edgeopt.device.run import RunRequest, RunResult
 from edgeopt.device.sample_files import read_outputs, write_inputs
-from edgeopt.device.transport import Completed, attending, silence_s
+from edgeopt.device.transport import SILENCE_S, Completed, attending
 from edgeopt.errors import DeviceError, EdgeoptError, InputError, ModelError
 from edgeopt.progress import Progress
 
@@ -167,7 +168,7 @@ def _message(
     rows: list[tuple[str, object]] = [
         ("mode", "run"),
         ("deadline_s", int(request.timeout_s) or 1),
-        ("silence_ms", int(silence_s(device.transport, request.timeout_s) * 1000) if attend else 0),
+        ("silence_ms", int(SILENCE_S * 1000) if attend else 0),
         ("library", library.path),
         ("version", library.version),
         ("model", placed.model),
@@ -329,6 +330,7 @@ def _failure(device: Device, runner: str, done: Completed, listener: Listener) -
         python="the native runner",
         stage=f"{listener.stage} (native)",
         noise=listener.noise,
+        killed=ran_out_of_memory(device.transport) if done.exit_code == KILLED else "",
     )
 
 

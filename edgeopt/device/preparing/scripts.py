@@ -60,7 +60,7 @@ done <"$rec"
 rm -f "$rec"
 case $pid in ''|*[!0-9]*) exit 0;; esac
 tr '\0' ' ' 2>/dev/null <"/proc/$pid/cmdline" | grep -qF -- "$rec" &&
-  kill -TERM -- "-$pid" 2>/dev/null
+  kill -TERM "-$pid" 2>/dev/null
 exit 0"""
 )
 

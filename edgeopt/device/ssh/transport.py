@@ -36,7 +36,7 @@ _WRAPPER = 'umask 077;printf "%s %s\\n" "$0" $$;printf "%s %s\\n" "$0" $$ >&2;"$
 # $1 the file, then the program: what a cut link leaves unfinished goes when the program notices.
 _STORE = 'f=$1; rm -f "$f"; shift; "$@" >"$f" || { e=$?; rm -f "$f"; exit $e; }'
 # sshd gives every command a process group; where the server did not, its children are looked up.
-_KILL = """kill -KILL -- "-$1" 2>/dev/null && exit 0
+_KILL = """kill -KILL "-$1" 2>/dev/null && exit 0
 c=; for f in /proc/[0-9]*/stat; do
 read -r p n s pp r <"$f" && [ "$pp" = "$1" ] && c="$c $p"; done 2>/dev/null
 kill -KILL "$1" $c 2>/dev/null; exit 0"""
@@ -51,7 +51,6 @@ def connect(spec: DeviceSpec, timeout_s: float) -> SshTransport:
 class SshTransport:
     kind = "ssh"
     attends = True
-    beats = True
     unpacks_at_once = True
 
     def __init__(self, name: str, transport: paramiko.Transport) -> None:
