@@ -19,13 +19,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from edgeopt.artifact import hash_path
 from edgeopt.errors import InputError
 from edgeopt.paths import cache_dir, make_private
 
-__all__ = ["Entry", "Store", "publish", "scratch"]
+__all__ = ["Entry", "Store", "check_place", "publish", "publish_text", "scratch"]
 
 _SIDECAR = "entry.json"
 _LIMIT_BYTES = 10 << 30
@@ -168,13 +168,37 @@ def publish(source: Path, target: Path) -> Path:
 
     Raises InputError when the place cannot be written; nothing is left half-written.
     """
+
+    def copy(out: IO[bytes]) -> None:
+        with source.open("rb") as stream:
+            shutil.copyfileobj(stream, out, 1 << 20)
+
+    return _placed(copy, target)
+
+
+def publish_text(text: str, target: Path) -> Path:
+    """The same with a text, in UTF-8; it needs no other space on the way."""
+    return _placed(lambda out: out.write(text.encode()), target)
+
+
+def check_place(target: Path) -> None:
+    """Raises InputError where `publish` would fail whatever was to be written."""
+    folder = next(p for p in target.absolute().parents if p.exists())
+    if target.is_dir():
+        raise InputError(f"{target} is a folder.", "Name a file in it.")
+    if not folder.is_dir() or not os.access(folder, os.W_OK | os.X_OK):
+        what = "may not be written to" if folder.is_dir() else "is no folder"
+        raise InputError(f"Cannot write {target}: {folder} {what}.", "Choose another place.")
+
+
+def _placed(write: Callable[[IO[bytes]], object], target: Path) -> Path:
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         name = str(target.parent / f".edgeopt-{secrets.token_hex(8)}")
         handle = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o666)  # the user's umask
         try:
-            with os.fdopen(handle, "wb") as out, source.open("rb") as stream:
-                shutil.copyfileobj(stream, out, 1 << 20)
+            with os.fdopen(handle, "wb") as out:
+                write(out)
                 out.flush()
                 os.fsync(out.fileno())
             Path(name).replace(target)

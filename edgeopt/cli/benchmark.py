@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from edgeopt.cli import options
 from edgeopt.cli.fleet_options import Devices, devices_of
@@ -53,6 +54,7 @@ def benchmark(
     from edgeopt.cli.perform import perform, shown
     from edgeopt.cli.perform_all import benchmark_several
 
+    given = click.get_current_context().get_parameter_source("interleave")
     devices = devices_of(flags)
     job = options.job(model=models[0], **flags)
     if len(models) > 1:
@@ -61,7 +63,7 @@ def benchmark(
         jobs = [replace(job, model=model) for model in models]
         work = _several(jobs, interleave=interleave, report=report)
         shown("benchmark", work, as_json=as_json, report=report)
-    elif interleave:
+    elif interleave and given == ParameterSource.COMMANDLINE:
         raise InputError("--interleave alternates models, and one was given.", "Give several.")
     elif devices is not None:
         benchmark_several(job, devices, as_json=as_json, report=report)
@@ -73,12 +75,11 @@ def _several(
     jobs: Sequence[Job], *, interleave: bool, report: Path | None
 ) -> Callable[[Store, Progress], VariantsReport]:
     """The work on several models; the report is written anew when one more is measured."""
+    from edgeopt.cli.perform import written
     from edgeopt.pipeline.variants import benchmark_variants
-    from edgeopt.report.export import export
 
     def told(so_far: VariantsReport) -> None:
-        if report is not None:
-            export(so_far, report, verb="benchmark")
+        written(so_far, report, "benchmark")  # what stands in its way is told at the end
 
     return lambda store, progress: benchmark_variants(
         jobs, store, progress, interleave=interleave, told=told

@@ -7,7 +7,7 @@ import sys
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -18,7 +18,17 @@ from edgeopt.progress import Progress, Several, Silent
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["ErrorReporter", "checks", "document", "emit", "progress", "several", "stderr", "stdout"]
+__all__ = [
+    "ErrorReporter",
+    "checks",
+    "document",
+    "emit",
+    "progress",
+    "several",
+    "stderr",
+    "stdout",
+    "warn",
+]
 
 
 _FILE_WIDTH = 120  # of tables that go into a file or a pipe, where no terminal gives a width
@@ -48,6 +58,11 @@ def emit(verb: str, content: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def warn(text: str) -> None:
+    """What went wrong beside the work."""
+    stderr().print(f"[bold yellow]warning:[/] {_plain(text)}")
+
+
 @dataclass(frozen=True, kw_only=True)
 class ErrorReporter:
     """Says what went wrong and what to do: words on stderr, with --json a document on stdout.
@@ -69,6 +84,12 @@ class ErrorReporter:
     def interrupted(self, code: int, reached: Any = None) -> int:
         found = reached.to_json() if hasattr(reached, "to_json") else reached
         return self._tell(_error("interrupted", "Stopped.", "", code), found)
+
+    def full(self) -> int:
+        """No space for the output itself, so nothing more goes there."""
+        message = "The output could not be written: no space is left where it goes."
+        error = _error("input", message, "Free some, or send it to another file system.", 2)
+        return replace(self, as_json=False)._tell(error)
 
     def bug(self, error: BaseException, trace: str) -> int:
         with tempfile.NamedTemporaryFile(

@@ -13,10 +13,11 @@ if TYPE_CHECKING:
     from edgeopt.job import Job
     from edgeopt.progress import Progress
     from edgeopt.report import Report
+    from edgeopt.report.fleet import FleetReport
     from edgeopt.report.variants import VariantsReport
     from edgeopt.store import Store
 
-__all__ = ["perform", "shown"]
+__all__ = ["perform", "shown", "written"]
 
 
 def perform(
@@ -45,7 +46,7 @@ def shown(
 ) -> None:
     """The same for work on several models. Ctrl-C too shows and writes what there is."""
     from edgeopt.report import Report
-    from edgeopt.report.export import check_suffix, export
+    from edgeopt.report.export import check_suffix
     from edgeopt.report.variants import VariantsReport
     from edgeopt.store import Store
 
@@ -56,17 +57,34 @@ def shown(
     except (EdgeoptError, KeyboardInterrupt) as error:
         reached = getattr(error, "reached", None)
         if isinstance(reached, (Report, VariantsReport)):
-            if report is not None:
-                export(reached, report, verb=verb)
+            if failed := written(reached, report, verb):
+                output.warn(failed.message)
             if not as_json and _telling(reached):
                 _show(reached)
         raise
-    if report is not None:
-        export(done, report, verb=verb)
+    failed = written(done, report, verb)
+    if not as_json:
+        _show(done)
+    if failed:
+        raise failed
     if as_json:
         output.emit(verb, done.to_json())
-    else:
-        _show(done)
+
+
+def written(
+    found: Report | FleetReport | VariantsReport, report: Path | None, verb: str
+) -> EdgeoptError | None:
+    """Write the report file, where one is asked for. Returns what stood in the way, which has the
+    report too: what was measured is shown all the same."""
+    from edgeopt.report.export import export
+
+    try:
+        if report is not None:
+            export(found, report, verb=verb)
+    except EdgeoptError as error:
+        error.reached = found
+        return error
+    return None
 
 
 def _telling(reached: Report | VariantsReport) -> bool:

@@ -70,13 +70,18 @@ def perform_all(
 
     The report file is written anew, whole, with each row: what is finished survives a kill.
     """
-    from edgeopt.report.export import check_suffix, export
+    from edgeopt.cli.perform import written
+    from edgeopt.report.export import check_suffix
 
     check_suffix(report)
+    warned: set[str] = set()
 
     def told(so_far: FleetReport) -> None:
-        if report is not None:
-            export(so_far, report, verb=verb)
+        """A file that cannot be written ends no device's work."""
+        failed = written(so_far, report, verb)
+        if failed and failed.message not in warned:
+            warned.add(failed.message)
+            output.warn(failed.message)
 
     names = [chosen.spec.name for chosen in devices.selection.devices]
     try:
@@ -89,11 +94,13 @@ def perform_all(
             if not as_json:
                 _show(reached)
         raise
-    told(done)
+    failed = written(done, report, verb)
+    if not as_json:
+        _show(done)
+    if failed:
+        raise failed
     if as_json:
         output.emit(verb, done.to_json())
-    else:
-        _show(done)
 
 
 def _show(fleet: FleetReport) -> None:

@@ -49,7 +49,7 @@ def table(spec: str, show: bool, as_json: bool, report: Path | None, **flags: An
     goes on where it stopped.
     """
     from edgeopt.pipeline.table_spec import load_spec
-    from edgeopt.report.table import check_suffix, export
+    from edgeopt.report.table import check_suffix
 
     check_suffix(report)
     wanted = _narrowed(load_spec(spec), **flags)
@@ -61,17 +61,30 @@ def table(spec: str, show: bool, as_json: bool, report: Path | None, **flags: An
         document = _filled(wanted, folder, fresh=flags["fresh"])
     except EdgeoptError as error:
         if isinstance(error.reached, dict) and "rows" in error.reached:
-            if report is not None:
-                export(error.reached, report)
             if not as_json:
                 _print(error.reached)
+            if failed := _written(error.reached, report):
+                output.warn(failed.message)
         raise
-    if report is not None:
-        export(document, report)
+    if not as_json:
+        _print(document)
+    if failed := _written(document, report):
+        raise failed
     if as_json:
         output.emit("table", document)
-    else:
-        _print(document)
+
+
+def _written(document: dict[str, Any], report: Path | None) -> EdgeoptError | None:
+    """Write the file, where one is asked for. Returns what stood in the way, with the table."""
+    from edgeopt.report.table import export
+
+    try:
+        if report is not None:
+            export(document, report)
+    except EdgeoptError as error:
+        error.reached = document
+        return error
+    return None
 
 
 def _filled(spec: TableSpec, folder: Path, *, fresh: bool) -> dict[str, Any]:

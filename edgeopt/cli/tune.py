@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from edgeopt.cli import options, output
+from edgeopt.errors import EdgeoptError
 
 __all__ = ["tune"]
 
@@ -46,11 +47,15 @@ def tune(
     with output.progress() as progress:
         tuned = work(job, tuple(specs), Store(), progress, fresh=fresh)
     content = tuned.to_json()
-    if plot is not None:
-        draw(content, plot)
-    if as_json:
-        output.emit("tune", content)
-    else:
+    if not as_json:
         from edgeopt.report.pareto_table import tune_summary
 
         output.stdout().print(tune_summary(content))
+    if plot is not None:
+        try:
+            draw(content, plot)
+        except EdgeoptError as error:
+            error.reached = content  # what was measured is not lost with its picture
+            raise
+    if as_json:
+        output.emit("tune", content)

@@ -7,7 +7,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from edgeopt.errors import DeviceError, InputError
+from edgeopt.errors import DeviceError, EdgeoptError, InputError
 from edgeopt.pipeline.destination import device_spec, runtime_name
 from edgeopt.pipeline.running import request_of
 from edgeopt.pipeline.session import Session
@@ -106,15 +106,20 @@ def _inside(session: Session, found: Profiled) -> list[str]:
 
 def check_node_data(path: Path | None) -> None:
     """Refuse what cannot be written before any work is done (InputError)."""
-    if path is not None and path.suffix != ".json":  # a model here would be overwritten
+    from edgeopt.store import check_place
+
+    if path is None:
+        return
+    if path.suffix != ".json":  # a model here would be overwritten
         raise InputError(f"--node-data {path} has no known ending.", "Use .json.")
+    check_place(path)
 
 
 def write_node_data(report: Report, path: Path) -> None:
     """The times of the first subgraph's operators for Model Explorer, in microseconds; whole or
     not at all. Raises InputError where it cannot be written."""
     from edgeopt.report.node_data import node_times
-    from edgeopt.store import publish, scratch
+    from edgeopt.store import publish_text
 
     assert report.profile is not None
     times = {
@@ -126,7 +131,8 @@ def write_node_data(report: Report, path: Path) -> None:
     name = f"edgeopt: us on {report.device['name'] if report.device else 'the device'}"
     signature = next(iter(facts.signatures), "")
     content = node_times(facts.subgraphs[0], times, name, signature)
-    with scratch() as folder:
-        file = folder / "nodes"
-        file.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
-        publish(file, path)
+    try:
+        publish_text(json.dumps(content, indent=2) + "\n", path)
+    except EdgeoptError as error:
+        error.reached = report
+        raise

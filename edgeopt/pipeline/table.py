@@ -29,7 +29,7 @@ from edgeopt.pipeline.flow import deploy
 from edgeopt.pipeline.table_spec import SLOW, Row, TableSpec
 from edgeopt.progress import Progress
 from edgeopt.report import Report
-from edgeopt.store import Store, publish, scratch
+from edgeopt.store import Store, publish_text
 from edgeopt.target import load_target
 from edgeopt.training import TrainingRequest
 from edgeopt.zoo import build, write_samples
@@ -355,8 +355,5 @@ def _cell(report: Report | None, error: EdgeoptError | None) -> dict[str, Any]:
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     """Whole or not at all, as a stop may come at any time."""
-    with scratch() as folder:
-        file = folder / "content.json"
-        text = json.dumps(content, sort_keys=True, indent=2, allow_nan=False, default=str)
-        file.write_text(text + "\n", encoding="utf-8")
-        publish(file, path)
+    text = json.dumps(content, sort_keys=True, indent=2, allow_nan=False, default=str)
+    publish_text(text + "\n", path)

@@ -23,7 +23,7 @@ from edgeopt.plan import Spec
 from edgeopt.progress import Progress, Silent
 from edgeopt.report import Report, model_json
 from edgeopt.report.pareto import AXES, beaten_by, front
-from edgeopt.store import Store, publish, scratch
+from edgeopt.store import Store, publish_text
 
 __all__ = ["Tuned", "tune"]
 
@@ -308,8 +308,5 @@ def _slug(spec: Spec) -> str:
 
 def _write(path: Path, content: Mapping[str, Any]) -> None:
     """Whole or not at all, so that an interruption leaves what was there."""
-    with scratch() as folder:
-        file = folder / "document.json"
-        text = json.dumps(content, sort_keys=True, indent=2, allow_nan=False, default=str)
-        file.write_text(text + "\n", encoding="utf-8")
-        publish(file, path)
+    text = json.dumps(content, sort_keys=True, indent=2, allow_nan=False, default=str)
+    publish_text(text + "\n", path)

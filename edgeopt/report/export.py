@@ -22,23 +22,25 @@ _KINDS = (".json", ".html", ".svg", ".md", ".txt")
 
 
 def check_suffix(path: Path | None) -> None:
-    """Refuse an ending that cannot be written, before any work is done (InputError)."""
-    if path is not None and path.suffix not in _KINDS:
+    """Refuse what cannot be written, before any work is done (InputError)."""
+    from edgeopt.store import check_place
+
+    if path is None:
+        return
+    if path.suffix not in _KINDS:
         raise InputError(
             f"--report {path} has no known ending.", f"Use one of {', '.join(_KINDS)}."
         )
+    check_place(path)
 
 
 def export(
     report: Report | FleetReport | VariantsReport, path: Path, *, verb: str = "deploy"
 ) -> None:
     """Write it whole or not at all. Raises InputError where it cannot be written."""
-    from edgeopt.store import publish, scratch
+    from edgeopt.store import publish_text
 
-    with scratch() as folder:
-        file = folder / "report"
-        file.write_text(_text(report, path.suffix, verb), encoding="utf-8")
-        publish(file, path)
+    publish_text(_text(report, path.suffix, verb), path)
 
 
 def _text(report: Report | FleetReport | VariantsReport, suffix: str, verb: str) -> str:

@@ -38,10 +38,13 @@ def check_plot(path: Path | None) -> None:
 
     Raises InputError for an unknown ending, ToolError where matplotlib is missing.
     """
+    from edgeopt.store import check_place
+
     if path is None:
         return
     if path.suffix not in (".svg", ".png"):
         raise InputError(f"--plot {path} has no known ending.", "Use .svg or .png.")
+    check_place(path)
     if path.suffix == ".png" and find_spec("matplotlib") is None:
         raise ToolError(
             "A PNG is drawn by matplotlib, which is not installed.",

@@ -254,22 +254,24 @@ def _rich(view: View) -> Table:
 
 
 def check_suffix(path: Path | None) -> None:
-    """Refuse an ending that cannot be written, before any work is done (InputError)."""
-    if path is not None and path.suffix not in _KINDS:
+    """Refuse what cannot be written, before any work is done (InputError)."""
+    from edgeopt.store import check_place
+
+    if path is None:
+        return
+    if path.suffix not in _KINDS:
         raise InputError(
             f"--report {path} has no known ending.", f"Use one of {', '.join(_KINDS)}."
         )
+    check_place(path)
 
 
 def export(document: Mapping[str, Any], path: Path) -> None:
     """Write it whole or not at all. Raises InputError where it cannot be written."""
-    from edgeopt.store import publish, scratch
+    from edgeopt.store import publish_text
 
     writers = {".md": _markdown, ".html": _html, ".csv": _csv, ".json": _json, ".txt": _plain}
-    with scratch() as folder:
-        file = folder / "table"
-        file.write_text(writers[path.suffix](document), encoding="utf-8", newline="")
-        publish(file, path)
+    publish_text(writers[path.suffix](document), path)
 
 
 def _json(document: Mapping[str, Any]) -> str:
