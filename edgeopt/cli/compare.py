@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeopt.cli import options, output
+from edgeopt.cli.options_base import fraction
 from edgeopt.errors import InputError, ResultError
 
 if TYPE_CHECKING:
@@ -22,31 +23,19 @@ _SCHEMAS = ("edgeopt.deploy/1", "edgeopt.benchmark/1")
 _ROWS = ("variants", "devices")
 
 
-def _fraction(ctx: click.Context, param: click.Parameter, value: Any) -> float:
-    """0.02 or 2%."""
-    text = str(value).strip()
-    try:
-        number = float(text[:-1]) / 100 if text.endswith("%") else float(text)
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is no fraction: write 2% or 0.02.") from None
-    if not 0 <= number < 1:
-        raise click.BadParameter(f"{value!r} is not between 0 and 1.")
-    return number
-
-
 @click.command()
 @click.argument("old", type=click.Path(path_type=Path))
 @click.argument("new", type=click.Path(path_type=Path))
 @click.option(
-    "--threshold", default="2%", show_default=True, metavar="X", callback=_fraction,
+    "--threshold", default="2%", show_default=True, metavar="X", callback=fraction,
     envvar="EDGEOPT_THRESHOLD", help="A slowdown of more than this is a regression.",
 )  # fmt: skip
 @click.option(
-    "--confidence", default="99%", show_default=True, metavar="X", callback=_fraction,
+    "--confidence", default="99%", show_default=True, metavar="X", callback=fraction,
     envvar="EDGEOPT_CONFIDENCE", help="Of the interval that has to leave out 1.",
 )  # fmt: skip
 @click.option(
-    "--session-noise", default="1%", show_default=True, metavar="X", callback=_fraction,
+    "--session-noise", default="1%", show_default=True, metavar="X", callback=fraction,
     envvar="EDGEOPT_SESSION_NOISE", help="How far two sessions may differ though nothing changed;"
     " not used where OLD and NEW were measured in alternation.",
 )  # fmt: skip
@@ -70,7 +59,6 @@ def compare(
     Exit 6 when NEW is slower than OLD by more than the threshold and beyond noise, or when the two
     cannot be compared.
     """
-    from edgeopt.measurement import Measurement
     from edgeopt.measurement import compare as judge
     from edgeopt.measurement.differences import differences, read_allowed
 
@@ -81,7 +69,7 @@ def compare(
     documents = [_load(path, name) for path, name in zip((old, new), names, strict=True)]
     if variants and not any("row" in d for d in documents):
         raise InputError("Both reports are of one model on one device: leave out --variant.")
-    measured = [Measurement.from_json(d["measurement"]) for d in documents]
+    measured = [_measured(path, d) for path, d in zip((old, new), documents, strict=True)]
     found = differences(documents, measured, allowed)
     content: dict[str, Any] = {
         "old": str(old), "new": str(new), "variants": [d.get("row") for d in documents],
@@ -89,6 +77,7 @@ def compare(
         "differences": [d.to_json() for d in found],
     }  # fmt: skip
     _refuse(found, content)
+    _refuse_one_twice(measured)
     _refuse_invalid(measured, content)
     together = old == new and all(d.get("interleaved") for d in documents)
     session = 0.0 if together else session_noise
@@ -107,6 +96,26 @@ def compare(
         )
     if as_json:
         output.emit("compare", content)
+
+
+def _measured(path: Path, document: Mapping[str, Any]) -> Measurement:
+    from edgeopt.measurement import Measurement
+
+    try:
+        return Measurement.from_json(document["measurement"])
+    except InputError as error:
+        error.message = f"{path}: {error.message}"
+        raise
+
+
+def _refuse_one_twice(measured: Sequence[Measurement]) -> None:
+    """A job that compares a build with its own file would always pass. Raises InputError."""
+    old, new = ([(p.samples_ns, p.run.summary_ns) for p in m.processes] for m in measured)
+    if old == new:
+        raise InputError(
+            "OLD and NEW are one and the same measurement: every run of them is equal.",
+            "Give the report of each build; of several in one file, --variant twice.",
+        )
 
 
 def _names(variants: Sequence[str]) -> tuple[str | None, str | None]:

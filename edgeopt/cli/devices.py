@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import click
 
 from edgeopt.cli import devices_each, leases, options, output
-from edgeopt.cli.fleet_options import Devices
+from edgeopt.cli.fleet_options import Devices, folders
 from edgeopt.errors import DeviceError
 
 __all__ = ["devices"]
@@ -26,19 +24,13 @@ for _command in (leases.leases, leases.reserve, leases.release):
     devices.add_command(_command)
 
 
-def _folders() -> tuple[Path, ...]:
-    from edgeopt.paths import config_dir
-
-    return Path.cwd(), config_dir()
-
-
 @devices.command("list")
 @options.as_json
 def list_(as_json: bool) -> None:
     """Every device of devices.toml, and this machine."""
     from edgeopt.device import list_devices, resolve
 
-    found = [*list_devices(_folders()), resolve("local", folders=())]
+    found = [*list_devices(folders()), resolve("local", folders=())]
     if as_json:
         rows = [
             {"name": d.name, "kind": d.kind, "url": d.url, "target": d.target, "tags": list(d.tags)}
@@ -116,7 +108,7 @@ def pin(device: str, fingerprint: str, as_json: bool) -> None:
     from edgeopt.device import resolve
     from edgeopt.device.ssh.host_keys import pin as trust
 
-    spec = resolve(device, folders=_folders())
+    spec = resolve(device, folders=folders())
     trust(spec, fingerprint)
     if as_json:
         output.emit("devices", {"name": spec.name, "pinned": fingerprint})

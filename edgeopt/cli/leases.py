@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import re
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from edgeopt.cli import options, output
-from edgeopt.cli.fleet_options import tag
+from edgeopt.cli.fleet_options import folders, tag
 from edgeopt.errors import EdgeoptError
 
 if TYPE_CHECKING:
@@ -38,12 +37,6 @@ def _span_text(seconds: int) -> str:
         if seconds >= 2 * size:
             return f"{seconds / size:.3g} {unit}"
     return f"{seconds} s"
-
-
-def _folders() -> tuple[Path, ...]:
-    from edgeopt.paths import config_dir
-
-    return Path.cwd(), config_dir()
 
 
 @click.command("leases")
@@ -81,10 +74,10 @@ def _wanted(text: str | None, tags: tuple[str, ...]) -> list[DeviceSpec]:
     from edgeopt.device import list_devices, resolve
     from edgeopt.device.selection import is_plural, select
 
-    folders = _folders()
+    where = folders()
     if is_plural(text, tags):
-        return [chosen.spec for chosen in select(text, tags, folders=folders).devices]
-    return list_devices(folders) if text is None else [resolve(text, folders=folders)]
+        return [chosen.spec for chosen in select(text, tags, folders=where).devices]
+    return list_devices(where) if text is None else [resolve(text, folders=where)]
 
 
 def _row(spec: DeviceSpec) -> dict[str, Any]:
@@ -123,7 +116,7 @@ def reserve(device: str, for_s: int, purpose: str, wait_s: float, as_json: bool)
     from edgeopt.device.device import connect
     from edgeopt.device.leasing import holding
 
-    spec = _own(resolve(device, folders=_folders()))
+    spec = _own(resolve(device, folders=folders()))
     with output.progress() as progress, connect(spec) as connected:
         lease = holding.reserve(
             connected, purpose=purpose, for_s=for_s, wait_s=wait_s, progress=progress
@@ -145,7 +138,7 @@ def release(device: str, force: bool, as_json: bool) -> None:
     from edgeopt.device.device import connect
     from edgeopt.device.leasing import holding
 
-    spec = _own(resolve(device, folders=_folders()))
+    spec = _own(resolve(device, folders=folders()))
     with connect(spec) as connected:
         ended = holding.release(connected, force=force)
     if as_json:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from edgeopt.cli.options_base import option, stack
+from edgeopt.cli.options_base import fraction, option, stack
 
 if TYPE_CHECKING:
     from edgeopt.effort import Effort
@@ -31,15 +31,6 @@ def _count(word: str, least: int) -> Callback:
         return int(text)
 
     return convert
-
-
-def _fraction(ctx: click.Context, param: click.Parameter, value: Any) -> float:
-    """0.01 or 1%."""
-    text = str(value).strip()
-    try:
-        return float(text[:-1]) / 100 if text.endswith("%") else float(text)
-    except ValueError:
-        raise click.BadParameter(f"{value!r} is no fraction: write 1% or 0.01.") from None
 
 
 timeout = option(
@@ -81,7 +72,7 @@ _counts = stack(
         "--precision",
         env="PRECISION",
         metavar="X",
-        callback=_fraction,
+        callback=fraction,
         default="1%",
         show_default=True,
         help="Full width of the median's 95% interval at which measuring ends.",

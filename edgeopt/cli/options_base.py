@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 import click
 
-__all__ = ["option", "stack"]
+__all__ = ["fraction", "option", "stack"]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -15,6 +15,18 @@ F = TypeVar("F", bound=Callable[..., Any])
 def option(*names: str, env: str | None = None, **settings: Any) -> Callable[[F], F]:
     """A click option that EDGEOPT_`env` sets too."""
     return click.option(*names, envvar=f"EDGEOPT_{env}" if env else None, **settings)
+
+
+def fraction(ctx: click.Context, param: click.Parameter, value: Any) -> float:
+    """A callback: 0.01 or 1%. Raises click.BadParameter for anything else, such as nan."""
+    text = str(value).strip()
+    try:
+        number = float(text[:-1]) / 100 if text.endswith("%") else float(text)
+    except ValueError:
+        raise click.BadParameter(f"{value!r} is no fraction: write 1% or 0.01.") from None
+    if not 0 <= number < 1:
+        raise click.BadParameter(f"{value!r} is not from 0 to below 1 (100%).")
+    return number
 
 
 def stack(*decorators: Callable[[F], F]) -> Callable[[F], F]:
