@@ -18,6 +18,7 @@ from edgeopt.errors import (
 
 __all__ = ["DeviceRow", "FleetReport", "error_of_all", "worst"]
 
+_STOPPED = 128  # and above: the work was ended by a signal
 _KINDS: dict[int, type[EdgeoptError]] = {
     kind.exit_code: kind for kind in (InputError, ModelError, ToolError, DeviceError, ResultError)
 }
@@ -82,6 +83,7 @@ class FleetReport:
             "edgeopt": __version__,
             "devices": [row.to_json() for row in self.rows],
             "exit_code": self.exit_code,
+            "error": self._error(),
             "complete": not self.pending,
             "pending": list(self.pending),
             "notes": list(self.notes),
@@ -90,7 +92,23 @@ class FleetReport:
     def failure(self) -> EdgeoptError | None:
         """The error of the whole, None when every row is well."""
         failed = [(row.name, row.error) for row in self.rows if row.error]
-        return error_of_all("device", failed, of=len(self.rows), reached=self)
+        of = len(self.rows) + len(self.pending)
+        return error_of_all("device", failed, of=of, reached=self)
+
+    def _error(self) -> dict[str, Any] | None:
+        """A file of a run that was stopped says so itself: nobody adds it there."""
+        if self.exit_code < _STOPPED:
+            failure = self.failure()
+            return failure.to_json() if failure else None
+        many = sum(row.exit_code >= _STOPPED for row in self.rows)
+        of = len(self.rows) + len(self.pending)
+        return {
+            "kind": "interrupted",
+            "message": f"Stopped before the end on {many} of {of} device{'s' * (of > 1)}.",
+            "hint": "",
+            "exit_code": self.exit_code,
+            "details": {},
+        }
 
 
 def error_of_all(
@@ -112,9 +130,11 @@ def error_of_all(
 
 
 def worst(codes: Iterable[int]) -> int:
-    """The exit code of several: 0 when all are 0, else the smallest of the others.
+    """The exit code of several: 0 when all are 0, 130 when one was stopped, else the smallest.
 
     A smaller code is who must act first: a bug (1), the call (2), the model (3) or a tool (4)
     fails again on every retry; a device (5) or a measurement (6) may not.
     """
-    return min((code for code in codes if code), default=0)
+    failed = [code for code in codes if code]
+    stopped = [code for code in failed if code >= _STOPPED]
+    return max(stopped, default=min(failed, default=0))

@@ -63,6 +63,8 @@ def test_one_that_fails_stops_no_other_and_keeps_what_it_reached() -> None:
     ]  # fmt: skip
     assert content[1]["notes"] == ["sent"] and content[1]["error"]["hint"] == "Plug it in."
     assert content[2]["x"] == 3
+    error = report.to_json()["error"]
+    assert error["message"] == f"1 of 3 devices failed: {B} (exit 5)." and error["exit_code"] == 5
 
 
 def test_a_bug_met_on_one_device_is_its_row_with_a_trace_that_can_be_reported() -> None:
@@ -106,9 +108,10 @@ def test_a_report_that_cannot_be_written_any_more_loses_no_row() -> None:
 
 
 @pytest.mark.parametrize(
-    ("codes", "code"), [((0, 0), 0), ((0, 6), 6), ((6, 5), 5), ((5, 3, 0), 3), ((5, 1), 1)]
+    ("codes", "code"),
+    [((0, 0), 0), ((0, 6), 6), ((6, 5), 5), ((5, 3, 0), 3), ((5, 1), 1), ((130, 5), 130)],
 )
-def test_the_exit_code_is_the_smallest_of_those_that_failed(
+def test_the_exit_code_is_the_smallest_of_those_that_failed_unless_one_was_stopped(
     codes: tuple[int, ...], code: int
 ) -> None:
     assert worst(codes) == code
@@ -210,6 +213,15 @@ def test_ctrl_c_ends_all_work_cleans_up_and_keeps_the_rows() -> None:
     report = caught.value.reached  # type: ignore[attr-defined]
     assert [row.exit_code for row in report.rows] == [0, 130]
     assert report.rows[1].error["kind"] == "interrupted"
+    error = report.to_json()["error"]
+    assert (
+        (error["kind"], error["exit_code"])
+        == ("interrupted", report.exit_code)
+        == (
+            "interrupted",
+            130,
+        )
+    )
 
 
 def test_notes_and_lines_of_threads_reach_the_log_with_their_device(
