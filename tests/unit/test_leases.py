@@ -210,6 +210,17 @@ def test_a_reservation_outlives_the_process_and_lets_its_owner_in(
     assert (tmp_path / "mine").is_dir() and not list((tmp_path / "mine").iterdir())
 
 
+def test_what_cannot_be_noted_here_is_not_reserved(
+    spec: DeviceSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("EDGEOPT_STATE", str(tmp_path / "file" / "state"))
+    with connect(spec) as device:
+        with pytest.raises(InputError, match="Reservations cannot be noted"):
+            reserved(device)
+        assert holding.board_of(device).leases() == []
+
+
 def test_several_logins_may_share_one_folder_of_leases(spec: DeviceSpec, tmp_path: Path) -> None:
     shared = DeviceSpec(**{**vars(spec), "lease_dir": str(tmp_path / "shared")})
     other = DeviceSpec(**{**vars(shared), "workdir": str(tmp_path / "other")})

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from edgeopt.device.device import Device, connect
 from edgeopt.device.inventory import DeviceSpec
 from edgeopt.device.leasing import labgrid
 from edgeopt.device.leasing.lease import Board, Held, Lease
-from edgeopt.errors import DeviceError
+from edgeopt.errors import DeviceError, InputError
 from edgeopt.paths import make_private, state_dir
 from edgeopt.progress import Progress, Silent
 
@@ -82,17 +83,22 @@ def reserve(
 ) -> Lease:
     """Keep a device for this user beyond this process; runs of the same user here may use it.
 
-    Raises DeviceError when another has it.
+    Raises DeviceError when another has it, InputError where it cannot be noted here: then nothing
+    is reserved.
     """
-    known = _reservations()
-    board = board_of(device)
-    old = known.get(device.spec.url)
+    board, url = board_of(device), device.spec.url
+    old = _reservations().get(url)
     lease = board.take(
         purpose=purpose, wait_s=wait_s, progress=progress, under=old, ttl_s=for_s, reserve=True
     )
+    try:
+        with _noting() as known:
+            known[url] = lease.name
+    except BaseException:
+        board.drop(lease.name)
+        raise
     if old:
         board.drop(old)
-    _write(known | {device.spec.url: lease.name})
     return lease
 
 
@@ -101,12 +107,14 @@ def release(device: Device, *, force: bool) -> list[Lease]:
 
     Raises DeviceError when there is none of ours, or without `force` only others'.
     """
-    known, board = _reservations(), board_of(device)
-    mine = known.pop(device.spec.url, None)
+    board, url = board_of(device), device.spec.url
+    mine = _reservations().get(url)
     live = [lease for lease in board.leases() if lease.live]
     ending = [lease for lease in live if force or lease.name == mine]
     board.drop(*(lease.name for lease in ending))
-    _write(known)
+    if mine:
+        with suppress(InputError), _noting() as known:  # a name that nothing has does no harm
+            known.pop(url, None)
     if not ending:
         raise DeviceError(
             f"{device.transport.name} is not reserved by you"
@@ -125,13 +133,38 @@ def _reservations() -> dict[str, str]:
     return {str(k): str(v) for k, v in found.items()} if isinstance(found, dict) else {}
 
 
-def _write(known: dict[str, str]) -> None:
+@contextmanager
+def _noting() -> Iterator[dict[str, str]]:
+    """The reservations, to be changed; written whole, one process at a time.
+
+    Raises InputError where the state folder cannot be written.
+    """
     path = state_dir() / _FILE
+    try:
+        make_private(path.parent)
+        lock = os.open(path.parent, os.O_RDONLY)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            known = _reservations()
+            yield known
+            _write(path, known)
+        finally:
+            os.close(lock)
+    except OSError as error:
+        raise InputError(
+            f"Reservations cannot be noted in {path.parent}: {error.strerror or error}.",
+            "Free some space, or give another folder with EDGEOPT_STATE.",
+        ) from error
+
+
+def _write(path: Path, known: dict[str, str]) -> None:
     if not known:
         path.unlink(missing_ok=True)
         return
-    make_private(path.parent)
     new = Path(f"{path}.{os.getpid()}")
-    new.touch(mode=0o600)
-    new.write_text(json.dumps(known, sort_keys=True), encoding="utf-8")
-    new.replace(path)
+    try:
+        new.touch(mode=0o600)
+        new.write_text(json.dumps(known, sort_keys=True), encoding="utf-8")
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
