@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import sys
@@ -103,6 +104,11 @@ def run(arguments: Sequence[str]) -> int:
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT) or error.filename is not None:
+            return reporter.bug(error, traceback.format_exc())
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return reporter.full()
     except Exception as error:  # noqa: BLE001 - the command line ends here
         return reporter.bug(error, traceback.format_exc())
     return 0

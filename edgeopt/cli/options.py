@@ -206,6 +206,10 @@ def job(**flags: Any) -> Job:
         from edgeopt.optimize.recipes import scheme_named
 
         flags["scheme"] = scheme_named(flags["scheme"])
+    if flags.get("cores"):
+        from edgeopt.device.preparing.cores import core_list
+
+        core_list(flags["cores"])
     training, quality = training_request(flags), quality_request(flags)
     effort = effort_request(flags)
     return Job(

@@ -36,14 +36,16 @@ def kinds(processes: Sequence[JudgedProcess]) -> list[Kind]:
     rows = sorted(found.values(), key=len, reverse=True)
     return [
         Kind(
-            name=_head(row[0][1]), numbers=tuple(n for n, _ in row), texts=tuple(t for _, t in row)
+            name=_head(row[0][1]).removeprefix("it "),
+            numbers=tuple(n for n, _ in row),
+            texts=tuple(t for _, t in row),
         )
         for row in rows
     ]
 
 
 def kinds_in_short(processes: Sequence[JudgedProcess]) -> str:
-    """ "it shared its cores (4 of 5), never settled (1 of 5)"."""
+    """ "shared its cores (4 of 5), never settled (1 of 5)"."""
     total = len(processes)
     return ", ".join(
         kind.name + (f" ({len(kind.numbers)} of {total})" if total > 1 else "")

@@ -43,13 +43,12 @@ def disturbance(measured: Measurement) -> str:
         return ""
     total = len(measured.processes)
     if total == 1:
-        text = f"Not judged, though disturbed: {'; '.join(measured.processes[0].reasons)}."
+        text = f"Not judged, though disturbed: {'; '.join(measured.processes[0].reasons)}"
     else:
         were = "was" if disturbed == 1 else "were"
         text = f"Not judged, though {disturbed} of {total} processes {were} disturbed: "
-        text += f"{kinds_in_short(measured.processes)}."
-    rough = ", ".join(_rough(measured))
-    return f"{text} So {rough}." if rough else text
+        text += kinds_in_short(measured.processes)
+    return "; ".join([text, ", ".join(_rough(measured))]).rstrip("; ") + "."
 
 
 def notes_of(measured: Measurement) -> tuple[str, ...]:
@@ -87,7 +86,7 @@ def _rough(measured: Measurement) -> list[str]:
         found.append(f"processes differ by {100 * between:.1f}% (standard deviation)")
     outliers = measured.details["outliers"]
     if outliers and outliers["share"] > _MANY_OUTLIERS:
-        found.append(f"{100 * outliers['share']:.0f}% of the runs are outliers, and in all figures")
+        found.append(f"{100 * outliers['share']:.0f}% of the runs are outliers (none is dropped)")
     return found
 
 

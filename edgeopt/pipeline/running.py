@@ -142,8 +142,9 @@ def _hinting(session: Session) -> Iterator[None]:
 
 def _hint(session: Session, error: EdgeoptError | None) -> None:
     if isinstance(error, DeviceError) and session.job.device is None:
-        error.hint += " No --device was given, so this machine was tried: name one, or stop"
-        error.hint = f"{error.hint.strip()} before the run with --no-run."
+        stop = ", or stop before the run with --no-run" if session.report.plan else ""
+        told = f"No --device was given, so this machine was tried: name one{stop}."
+        error.hint = f"{error.hint} {told}".strip()
 
 
 def request_of(session: Session, facts: ModelFacts) -> RunRequest:

@@ -228,3 +228,20 @@ def test_the_terminal_shows_both_sides_and_what_was_waived(write: Any) -> None:
     shown = compared(old, new, "--allow", "threads=two [bold]cores\x1b now").output
     assert "[bold]cores� now" in shown
     assert [line.split()[0] for line in shown.splitlines()[:3]] == ["median", "old", "new"]
+
+
+def test_one_measurement_is_not_compared_with_itself(write: Any) -> None:
+    measured = several(1e6, 1)
+    paths = [write(name, report(measured)) for name in ("old", "copy")]
+    error = compared(*paths).exception
+    assert error is not None and error.exit_code == 2  # type: ignore[attr-defined]
+    assert "one and the same measurement" in str(error)
+
+
+@pytest.mark.parametrize("time_ns", [10**400, 2**63, 0, -5])
+def test_a_time_that_no_clock_can_show_names_the_file(write: Any, time_ns: int) -> None:
+    odd = report(several(1e6, 2))
+    odd["measurement"]["samples_ns"][3] = time_ns
+    error = compared(write("good", report(several(1e6, 1))), write("odd", odd)).exception
+    assert getattr(error, "exit_code", None) == 2, error
+    assert "odd.json" in str(error) and "is no duration" in str(error)

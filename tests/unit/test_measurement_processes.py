@@ -105,7 +105,7 @@ def test_reasons_that_differ_in_figures_only_are_told_once() -> None:
     )
     assert not [note for note in judged.notes if "shared" in note]
     assert reported.disturbance == (
-        "Not judged, though 5 of 5 processes were disturbed: it shared its cores (4 of 5),"
+        "Not judged, though 5 of 5 processes were disturbed: shared its cores (4 of 5),"
         " the clock fell from 9 to 3 kHz (1 of 5)."
     )
 
@@ -114,7 +114,7 @@ def test_what_disturbed_processes_led_to_is_one_note_with_the_reasons() -> None:
     runs = [process(f * 1e6, n, invalid_reasons=THROTTLED) for n, f in enumerate((1, 1.3, 1, 1.2))]
     found = measure(processes=runs, precision=0.01, judged=False)
     assert [note for note in found.notes if "wide" in note] == [found.disturbance]
-    assert re.search(r"So the 95% interval is \d+(\.\d)?% of the median wide", found.disturbance)
+    assert re.search(r"; the 95% interval is \d+(\.\d)?% of the median wide", found.disturbance)
     assert "processes differ by 13" in found.disturbance
 
 

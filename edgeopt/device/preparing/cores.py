@@ -30,8 +30,13 @@ def core_list(text: str) -> tuple[int, ...]:
         ends = (low, high) if dash else (low, low)
         if not all(e.isascii() and e.isdigit() and len(e) < 5 for e in ends):
             raise InputError(f"{text!r} is no list of cores.", "Write it as 2-3 or 0,4,5.")
-        if not int(ends[0]) <= int(ends[1]) < _MOST:
-            raise InputError(f"{text!r} is no list of cores.", f"Cores count from 0 to {_MOST}.")
+        if int(ends[1]) >= _MOST:
+            raise InputError(f"{text!r} is no list of cores.", f"They count from 0 to {_MOST - 1}.")
+        if int(ends[0]) > int(ends[1]):
+            raise InputError(
+                f"{text!r} is no list of cores.",
+                f"Write it as {ends[1]}-{ends[0]}, the lower first.",
+            )
         found |= set(range(int(ends[0]), int(ends[1]) + 1))
     return tuple(sorted(found))
 

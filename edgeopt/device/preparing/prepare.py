@@ -112,7 +112,8 @@ def prepare(
         ready.cores, ready.why = (), ""
         ready.notes.append("Not pinned: there is no taskset on the device.")
     if 0 < len(ready.cores) < threads:
-        ready.notes.append(f"{threads} threads share {len(ready.cores)} cores.")
+        many = len(ready.cores)
+        ready.notes.append(f"{threads} threads share {many} core{'s' if many > 1 else ''}.")
     if governor:
         try:
             _set(ready)
