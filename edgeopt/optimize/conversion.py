@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any
 from edgeopt.dataset import Dataset
 from edgeopt.errors import EdgeoptError, InputError, ModelError, ToolError
 from edgeopt.facts import ModelFacts, Operator
-from edgeopt.optimize.checks import float_left, heavy_floats, state_notes
+from edgeopt.optimize.checks import float_left, heavy_floats
+from edgeopt.optimize.finishing import finished
 from edgeopt.optimize.float_model import installed, staged, to_float
 from edgeopt.optimize.recipes import ConversionRequest
 from edgeopt.progress import Progress
@@ -24,10 +25,6 @@ if TYPE_CHECKING:
     from edgeopt.optimize.quantizer import Quantized
 
 __all__ = ["Conversion", "convert", "quantize"]
-
-# A FlatBuffer ends at 2 GiB. Below, weights stay inside it: older runtimes (tflite-runtime 2.14, a
-# board's benchmark_model) do not know the ones that the quantizer stores behind it.
-_INLINE_BYTES = 1 << 30
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,12 +99,14 @@ def quantize(
     dataset: Dataset | None = None,
     progress: Progress,
     source: Path | None = None,
+    single: Path | None = None,
 ) -> Conversion:
     """Write the float .tflite at `float_path` to `output` in the request's scheme.
 
     `source` is the model that it was made from: TensorFlow's converter needs it for operations that
-    the LiteRT quantizer does not have. Raises InputError without calibration data where it is
-    needed, ModelError naming the operations that cannot be quantized.
+    the LiteRT quantizer does not have. Where activations are held twice, `single` is the place for
+    the same model without copies, to be measured beside it. Raises InputError without calibration
+    data where it is needed, ModelError naming the operations that cannot be quantized.
     """
     from edgeopt.model import read
 
@@ -124,6 +123,9 @@ def quantize(
         engine = job.run()
         job.finish()
         errors = job.layer_errors()
+        quality = job.quality(engine)
+        if single is not None and job.made and job.made.single:
+            job.made.single.replace(single)
     notes = (*(dataset.notes if dataset and request.calibrated else ()), *job.notes)
     return Conversion(
         path=output,
@@ -133,7 +135,7 @@ def quantize(
         calibration=job.calibration,
         layer_errors=errors,
         fallback=job.fallback.to_json() if job.fallback else None,
-        quality=job.quality(engine),
+        quality=quality,
         versions={**installed("litert-quantizer", "ai-edge-litert"), **job.versions},
     )
 
@@ -264,29 +266,10 @@ class _Job:
             )
 
     def finish(self) -> None:
-        """Give the result its edges, make it readable for old tools, then load and run it."""
-        from edgeopt.model import probe, read
-        from edgeopt.model.edit import compact, inline_buffers
-        from edgeopt.model.edit_io import with_io
-        from edgeopt.optimize.legacy import lower_versions, raise_versions
-
-        data = self.result.read_bytes()
-        if self.request.scheme == "int8":
-            data = with_io(data, self.request.final_io)
-        if self.request.legacy_ops or len(data) < _INLINE_BYTES:
-            data = inline_buffers(data)
-        if self.request.legacy_ops:
-            data, changes = lower_versions(raise_versions(data))
-            self.notes += changes
-        elif self.request.scheme not in ("float32", "float16") and len(data) < _INLINE_BYTES:
-            data = compact(data)
-        self.result.write_bytes(data)
-        self.progress.stage("Checking that the result runs")
-        try:
-            probe(self.result)
-        except ModelError as error:
-            raise _unloadable(error, self.request, self.result) from error
-        self.notes += state_notes(read(self.result))
+        """Give the result, and the single one of what is held twice, edges; then run them."""
+        self.notes += finished(self.result, self.request, self.progress)
+        if self.made and self.made.single:
+            finished(self.made.single, self.request, self.progress)
 
     def _fall_back(self) -> None:
         """Replace the result by one whose worst layers are not int8, where that was asked for."""
@@ -306,10 +289,21 @@ class _Job:
         from edgeopt.optimize.selection import plain_quality
 
         if engine == "litert-quantizer":
-            return self.made.quality if self.made else None
+            return self._with_sizes(self.made.quality) if self.made else None
         if not self.request.calibrated or self.request.quality.unimproved:
             return None
         return plain_quality("TensorFlow's converter measures ranges itself")
+
+    def _with_sizes(self, quality: dict[str, Any] | None) -> dict[str, Any] | None:
+        """What holding activations twice costs in bytes."""
+        if not quality or not self.made or not self.made.single:
+            return quality
+        from edgeopt.artifact import Artifact
+
+        kept = ("sha256", "size_bytes", "gzip_bytes")
+        plain = Artifact.of(self.made.single, "optimized").to_json()
+        sizes = {"plain_int8": {name: plain[name] for name in kept}}
+        return {**quality, "splitting": {**quality["splitting"], **sizes}}
 
     def _done(self) -> dict[str, tuple[str, ...]]:
         """By result name, what was done for a layer's accuracy."""
@@ -379,22 +373,3 @@ def _only_edges(op: Operator, facts: ModelFacts) -> bool:
     edges = {t.index for t in (*facts.inputs, *facts.outputs)}
     floats = [t for t in (*op.inputs, *op.outputs) if t is not None and t.dtype == "float32"]
     return all(t.index in edges for t in floats)
-
-
-def _unloadable(error: EdgeoptError, request: ConversionRequest, made: Path) -> ModelError:
-    if "integer_overflow" in error.message:
-        return ModelError(
-            "The calibrated ranges overflow the integer arithmetic: the calibration data is too "
-            "small or too uniform.",
-            "Give 100 to 500 varied samples of real input with --calibration.",
-            details=error.details,
-        )
-    hint = (
-        "Check that the float model runs and that its calibration data is what it was trained on."
-    )
-    return ModelError(
-        f"The {request.scheme} model was made but does not run, and was thrown away: "
-        f"{error.message.replace(str(made), 'it')}",
-        hint if request.calibrated else error.hint,
-        details=error.details,
-    )

@@ -30,8 +30,8 @@ class Quantized:
     `reference` is the float model whose tensors the quantized ones should equal: the given one,
     or an equalized one. `quality` says what was tried, None where nothing beyond plain was.
     `rewritten` is the given model with other operations or logits of the same answers, which was
-    what all else began with; None where that is the given one. `unsplit` and `held_twice` are those
-    of `Improved`."""
+    what all else began with; None where that is the given one. `unsplit`, `held_twice`
+    and `single` are those of `Improved`."""
 
     model: Path
     reference: Path
@@ -41,6 +41,7 @@ class Quantized:
     rewritten: Path | None = None
     unsplit: tuple[Path, Path] | None = None
     held_twice: tuple[str, ...] = ()
+    single: Path | None = None
 
     @property
     def edited(self) -> tuple[Path, Path]:
@@ -135,6 +136,7 @@ def _quantized(better: Improved, measured: Ranges, rewritten: dict[str, Any]) ->
         notes=better.notes,
         unsplit=better.unsplit,
         held_twice=better.held_twice,
+        single=better.single,
     )
 
 

@@ -52,7 +52,8 @@ class Improved:
     equalized and its biases corrected; `widest` are those that clip no value that counts.
     `reference` is the same without correction, whose tensors are what the quantized ones should be.
     `rivals` are other ways that may turn out better further on. `unsplit` are reference and model
-    before the tensors named by `held_twice` were, None where none is."""
+    before the tensors named by `held_twice` were, and `single` the int8 file that they gave; None
+    where none is."""
 
     ranges: dict[str, tuple[list[float], list[float]]]
     widest: dict[str, tuple[list[float], list[float]]]
@@ -63,6 +64,7 @@ class Improved:
     rivals: tuple[Improved, ...] = ()
     unsplit: tuple[Path, Path] | None = None
     held_twice: tuple[str, ...] = ()
+    single: Path | None = None
 
 
 def improve(

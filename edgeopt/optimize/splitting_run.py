@@ -234,8 +234,7 @@ class _Way:
         return output
 
     def unsplit_job(self) -> dict[str, Any]:
-        again = self.result.with_name("unsplit_int8.tflite")
-        return self.job(self.better.model, again, self.better.ranges)
+        return self.job(self.better.model, _single(self.result), self.better.ranges)
 
     def jobs(self) -> list[dict[str, Any]]:
         found = []
@@ -342,8 +341,13 @@ class _Way:
         return self.told(
             self.chosen, said, note, ranges=self.ranges(self.chosen), model=model,
             reference=self.reference, unsplit=(better.reference, better.model),
-            held_twice=tuple(names),
+            held_twice=tuple(names), single=_single(self.result),
         )  # fmt: skip
+
+
+def _single(result: Path) -> Path:
+    """The int8 file without copies, from the way that came first."""
+    return result.with_name("unsplit_int8.tflite")
 
 
 def _decibels(found: float | None) -> str:

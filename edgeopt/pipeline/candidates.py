@@ -147,6 +147,7 @@ def _timed(
     """The latency of one that will not be used; False when no more such times can be had, since
     what stopped this one would stop the next. Whatever goes wrong costs only the latency."""
     judged, job, more = session.report, session.job, True
+    session.single = None  # plain int8 is a candidate of its own
     with scratch(store.root) as folder:
         session.job = replace(job, output=folder)
         try:

@@ -21,6 +21,8 @@ from edgeopt.store import Entry, Store
 
 __all__ = ["quantize", "safe_stem", "say_cached", "to_float", "versions"]
 
+_SINGLE = "single_int8.tflite"  # the same model without copies, where activations are held twice
+
 
 def versions(*names: str) -> dict[str, str | None]:
     """Versions of the tools that a result depends on, without importing them."""
@@ -86,7 +88,8 @@ def quantize(session: Session) -> None:
     def make(path: Path) -> Mapping[str, Any]:
         return _made(session, parent.path, request, path, data, original.path)
 
-    entry = session.store.build(key, f"{safe_stem(session)}_{plan.scheme}.tflite", make)
+    name = f"{safe_stem(session)}_{plan.scheme}.tflite"
+    entry = session.store.build(key, name, make, keep=(_SINGLE,))
     say_cached(session, entry, f"{plan.scheme} model")
     for note in entry.meta["notes"]:
         session.note(note)
@@ -96,6 +99,18 @@ def quantize(session: Session) -> None:
         artifacts=(*session.report.artifacts, Artifact.of(entry.path, "optimized", parent)),
         conversion=_conversion(session, entry, data),
     )
+    session.single = _single(entry, parent)
+
+
+def _single(entry: Entry, parent: Artifact) -> Artifact | None:
+    """The same model without copies, where activations are held twice and the cache still has what
+    was made."""
+    said = ((entry.meta["quality"] or {}).get("splitting") or {}).get("plain_int8")
+    path = entry.path.with_name(_SINGLE)
+    if not said or not path.is_file():
+        return None
+    found = Artifact.of(path, "optimized", parent)
+    return found if found.sha256 == said["sha256"] else None
 
 
 def _say_unapplied(session: Session) -> None:
@@ -135,8 +150,9 @@ def _made(
 ) -> dict[str, Any]:
     """Write the file; how it was made, for the cache and the report."""
     made = quantize_file(
-        float_path, request, output, dataset=data, progress=session.progress, source=source
-    )
+        float_path, request, output, dataset=data, progress=session.progress, source=source,
+        single=output.with_name(_SINGLE),
+    )  # fmt: skip
     return {
         "engine": made.engine,
         "notes": list(made.notes),

@@ -14,6 +14,7 @@ from edgeopt.errors import EdgeoptError, InputError, ModelError
 from edgeopt.job import Job
 from edgeopt.model.compiled import formats_of, is_compiled
 from edgeopt.pipeline import (
+    beside,
     candidates,
     compiling,
     converting,
@@ -21,7 +22,6 @@ from edgeopt.pipeline import (
     loading,
     preserving,
     profiling,
-    running,
     training,
 )
 from edgeopt.pipeline.destination import settle_device
@@ -41,7 +41,7 @@ __all__ = [
 ]  # fmt: skip
 
 # Measure; then what the job asks for besides, each in processes of its own.
-_RUN: tuple[Step, ...] = (running.run, profiling.run, loading.run)
+_RUN: tuple[Step, ...] = (beside.run, profiling.run, loading.run)
 
 
 def plan(job: Job, store: Store, progress: Progress) -> Report:

@@ -25,7 +25,8 @@ class Report:
     `device` holds name, kind, facts, model_sha256, runtime and sent_bytes; `parity` is None where
     nothing could be compared, and `parity_note` then says why. `notes` are the things that a
     reader must know before using a number. `candidates` are the rows of a search under an accuracy
-    budget, None where there was none. `failure` is the error that ended the work early.
+    budget, None where there was none. `beside` is plain int8, measured in alternation with a final
+    file that holds activations twice. `failure` is the error that ended the work early.
     """
 
     model: ModelFacts
@@ -45,6 +46,7 @@ class Report:
     parity_note: str = ""
     effort: Mapping[str, Any] | None = None
     measurement: Measurement | None = None
+    beside: Mapping[str, Any] | None = None
     preparation: Mapping[str, Any] | None = None
     tries: tuple[Mapping[str, Any], ...] = ()
     profile: Mapping[str, Any] | None = None
@@ -79,6 +81,7 @@ class Report:
             "parity_note": self.parity_note or None,
             "effort": _copy(self.effort),
             "measurement": self.measurement.to_json() if self.measurement else None,
+            "beside": _copy(self.beside),
             "preparation": _copy(self.preparation),
             "tries": [dict(t) for t in self.tries],
             "profile": _copy(self.profile),

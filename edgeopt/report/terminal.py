@@ -21,7 +21,7 @@ from edgeopt.report.measurement import add_measurement, measurement_notes
 from edgeopt.report.placement import cpu_table, placement_line
 from edgeopt.report.preservation import preservation_line
 from edgeopt.report.profile import profile_view
-from edgeopt.report.quality import worst_layers
+from edgeopt.report.quality import held_twice, worst_layers
 from edgeopt.report.report import Report
 from edgeopt.report.segments import segments_view
 from edgeopt.report.throughput import throughput_view
@@ -67,6 +67,8 @@ def deploy_summary(report: Report) -> RenderableType:
         grid.add_row("plan", "\n".join(_plain(r) for r in report.plan.reasons))
         if report.plan.search and not report.candidates:
             grid.add_row("tries", search_text(report.plan))
+    if twice := held_twice(report.conversion, report.beside, report.final):
+        grid.add_row("held twice", twice)
     if report.constraints:
         grid.add_row("rules", _rules_line(report.constraints))
     if report.placement and report.target.accelerator != "cpu":
