@@ -85,7 +85,23 @@ def clean(spec: DeviceSpec) -> dict[str, Any]:
     from edgeopt.device import clean as empty
     from edgeopt.device import held
 
-    with held(spec, purpose="devices clean", wait_s=0) as connected:
+    try:
+        with held(spec, purpose="devices clean", wait_s=0) as connected:
+            return {"name": spec.name, "freed_bytes": empty(connected)}
+    except DeviceError as error:
+        if "full" not in error.details:
+            raise
+    return _clean_full(spec)
+
+
+def _clean_full(spec: DeviceSpec) -> dict[str, Any]:
+    """No space is left for a lease, so nobody else can take one now: it is enough that none has."""
+    from edgeopt.device import clean as empty
+    from edgeopt.device import reached
+    from edgeopt.device.leasing.holding import board_of
+
+    with reached(spec) as connected:
+        board_of(connected).refuse_others()
         return {"name": spec.name, "freed_bytes": empty(connected)}
 
 

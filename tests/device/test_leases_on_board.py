@@ -95,3 +95,18 @@ def test_measurements_of_two_users_never_overlap(users: tuple[Measurer, Measurer
 def _span(document: dict[str, Any]) -> tuple[float, float]:
     conditions = document["measurement"]["conditions"]
     return conditions["before"]["time"], conditions["after"]["time"]
+
+
+def test_a_board_without_space_for_a_lease_can_still_be_cleaned(
+    sshd: Sshd, users: tuple[Measurer, Measurer]
+) -> None:
+    anna, _ = users
+    work = sshd.home / ".cache/edgeopt"
+    sshd.mount_tmpfs(work, "size=64k,mode=700")
+    ours = work / f"{'a' * 64}.tflite"
+    sshd.inside("sh", "-c", f"cat /dev/zero >{ours}; cat /dev/zero >{work}/filled").wait()
+    code, refused = anna.call("devices", "reserve", "board", "--for", "1h")
+    assert code == 5 and "no space left for a lease" in refused["error"]["message"]
+    code, cleaned = anna.call("devices", "clean", "board")
+    assert code == 0 and cleaned["freed_bytes"] > 32_000
+    assert anna.call("devices", "reserve", "board", "--for", "1h")[0] == 0

@@ -37,7 +37,7 @@ _LOOK_S = 1.0
 _TELL_S = 30.0
 _LONGEST_S = 30 * 86_400
 _NOT_OURS, _ENDED, _SILENT = 14, 17, 18  # exit codes of the scripts
-_NO_FOLDER, _TRIES = (11, 14), 4
+_NO_FOLDER, _FULL, _TRIES = (11, 14), 24, 4
 _NAME = re.compile(r"lease-[a-z0-9-]{1,80}")  # what a device lists is not trusted: it is removed
 
 
@@ -100,6 +100,11 @@ class Board:
         if dead := [lease.name for lease in found if not lease.live]:
             self._run(scripts.DROP, *dead, may=(_NOT_OURS,))
         return found
+
+    def refuse_others(self) -> None:
+        """Raises DeviceError, with the holder in its details, where somebody has the device."""
+        if live := [lease for lease in self.leases() if lease.live]:
+            raise self._busy(live[0], 0)
 
     def take(
         self,
@@ -204,6 +209,13 @@ class Board:
         return done.exit_code
 
     def _failed(self, code: int, said: bytes) -> DeviceError:
+        if code == _FULL:
+            return DeviceError(
+                f"{self.transport.name} has no space left for a lease in {self.folder}.",
+                "Free some (edgeopt devices clean DEVICE removes what edgeopt keeps there), or give"
+                " a workdir elsewhere.",
+                details={"full": True},
+            )
         return DeviceError(
             f"{self.transport.name} cannot keep a lease in {self.folder} (exit {code}):"
             f" {tail(said) or 'it said nothing'}.",

@@ -45,7 +45,9 @@ TAKE = (
     _NOW
     + _ENTER
     + r"""set -C; now; echo "$t" >"./$3-beat" && printf '%s\n' "boot $b" "$4" >"./tmp-$3" || {
-  rm -f "./$3-beat" "./tmp-$3"; exit 14; }
+  n=$3; set -- $(df -Pk . 2>/dev/null | tail -n 1); rm -f "./$n-beat" "./tmp-$n"
+  [ "${4:-1}" != 0 ] || exit 24 # a shell's word for a full disk may be any
+  exit 14; }
 mv -f "./tmp-$3" "./$3" || exit 14
 all"""
 )
