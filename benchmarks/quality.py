@@ -264,8 +264,14 @@ def show(result: dict[str, Any]) -> None:
             works = split["multiplications"]
             print(
                 f"    {len(split['tensors'])} activations held twice: {works['before'] / 1e6:.1f} "
-                f"million multiplications became {works['after'] / 1e6:.1f}"
+                f"million multiplications became {works['after'] / 1e6:.1f}, "
+                f"{_bytes_before(split)}{row['size_bytes'] / 1e3:.0f} kB"
             )
+
+
+def _bytes_before(split: dict[str, Any]) -> str:
+    plain = split.get("plain_int8")
+    return f"{plain['size_bytes'] / 1e3:.0f} kB became " if plain else ""
 
 
 def _cell(row: dict[str, Any], name: str, digits: int) -> str:
