@@ -22,7 +22,8 @@ _VALUES: Mapping[str, tuple[str, type[int] | type[float]]] = {
     "cluster": ("clusters", int),
 }
 # what `int8:plain` stands for: minimum and maximum, nothing else
-_PLAIN = {"ranges": "minmax", "equalization": "off", "bias_correction": "off", "fallback": "none"}
+_PLAIN = {"ranges": "minmax", "equalization": "off", "bias_correction": "off", "fallback": "none",
+          "splitting": "off"}  # fmt: skip
 _EXAMPLE = "Write TECHNIQUE[=VALUE]+SCHEME[:SETTING=VALUE], such as prune=0.5+qat+int8:ranges=mse."
 
 

@@ -36,6 +36,7 @@ def test_a_candidate_is_read_and_written_in_one_way(text: str, spec: Spec) -> No
 def test_plain_is_minimum_and_maximum_alone() -> None:
     plain = parse_spec("int8:plain")
     assert plain.quality["ranges"] == "minmax" and plain.quality["equalization"] == "off"
+    assert plain.quality["splitting"] == "off"  # whatever else was asked for
     assert plain.name == "int8:plain"
 
 
