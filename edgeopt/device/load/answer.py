@@ -8,7 +8,7 @@ from typing import Any
 
 from edgeopt.device.printable import clean_text
 from edgeopt.device.profiling.answer import refuse, whole_numbers
-from edgeopt.device.python_runner.answer import plain
+from edgeopt.device.told import plain, told
 from edgeopt.load import Load
 
 __all__ = ["Phase", "RawLoad", "checked_load"]
@@ -64,7 +64,7 @@ def checked_load(message: Mapping[str, Any], *, device: str, load: Load) -> RawL
         phases=tuple(phases),
         memory_bytes=_memory(device, memory, load.concurrency),
         peak_rss_bytes=_size(memory.get("peak_rss_bytes")),
-        conditions=_table(message.get("conditions")),
+        conditions=told(message.get("conditions")),
         facts=_table(message.get("facts")),
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from edgeopt.device.printable import clean_text
-from edgeopt.device.python_runner.answer import plain
+from edgeopt.device.told import plain, told
 from edgeopt.errors import DeviceError
 
 __all__ = ["Event", "RawProfile", "Trace", "checked_profile", "refuse", "whole_numbers"]
@@ -95,7 +95,7 @@ def checked_profile(message: Mapping[str, Any], *, device: str, kernels: str) ->
         on_ns=times["on_ns"],
         traces=traces,
         peak_rss_bytes=peak if isinstance(peak, int) and 0 < peak < 1 << 50 else None,
-        conditions=_table(message.get("conditions")),
+        conditions=told(message.get("conditions")),
         facts=_table(message.get("facts")),
     )
 

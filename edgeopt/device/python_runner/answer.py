@@ -209,8 +209,8 @@ class _Checks:
             samples_ns=samples,
             peak_rss_bytes=self._size("peak_rss_bytes"),
             base_rss_bytes=self._size("base_rss_bytes"),
-            conditions=told(self._table("conditions")),
-            facts=self._table("facts"),
+            conditions=told(self._dict("conditions")),
+            facts=plain(self._dict("facts"), 7),
             outputs=self._outputs(asked.samples),
         )
 
@@ -267,11 +267,11 @@ class _Checks:
             self._refuse(key, _short(value))
         return value
 
-    def _table(self, key: str) -> dict[str, Any]:
+    def _dict(self, key: str) -> dict[str, Any]:
         value = self.message.get(key)
         if not isinstance(value, dict):
             self._refuse(key, _short(value))
-        return {str(clean_text(k, 100)): plain(v, 6) for k, v in value.items()}
+        return value
 
     def _outputs(self, samples: int) -> OutputFile | None:
         found = self.message.get("outputs")
