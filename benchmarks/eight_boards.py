@@ -5,8 +5,9 @@
 
 The boards are real sshds, each in namespaces of its own (network, processes, mounts, home) behind
 a cable that tbf limits to so many Mbit/s. The model's weights are random: they do not compress.
-Before each round the boards are emptied; one board and all boards take turns. The bar: all boards
-in less than 2.5 times one board's time. What is timed is the whole command, as a user waits for it.
+Nothing is kept on them (--no-keep), so it is all sent again; one board and all boards take turns.
+The bar: all boards in less than 2.5 times one board's time. What is timed is the whole command, as
+a user waits for it.
 
 All boards share this machine's cores, so eight agents start where two can run: the table says how
 much CPU time this side and the boards took, and how many cores others kept busy meanwhile (above
@@ -92,9 +93,8 @@ def edgeopt(folder: Path, *words: object) -> dict[str, Any]:
 
 
 def deployed(folder: Path, model: Path, running: Sequence[Board], names: Sequence[str]) -> Deployed:
-    """Deploy to the boards of these names, all of which are empty before."""
-    edgeopt(folder, "devices", "clean", "all")
-    words = ["deploy", model, "--scheme", "float32", "--target", "cpu", *_EFFORT]
+    """Deploy to the boards of these names, all of which are empty before and after."""
+    words = ["deploy", model, "--scheme", "float32", "--target", "cpu", "--no-keep", *_EFFORT]
     boards_s, busy_s = sum(board.cpu_seconds() for board in running), _busy_s()
     done = edgeopt(folder, *words, "--device", ",".join(names))
     boards_s = sum(board.cpu_seconds() for board in running) - boards_s
