@@ -92,7 +92,8 @@ def _telling(reached: Report | VariantsReport) -> bool:
     from edgeopt.report import Report
 
     if isinstance(reached, Report):
-        return reached.constraints is not None or reached.measurement is not None
+        parts = (reached.constraints, reached.measurement, reached.profile)
+        return any(part is not None for part in parts)
     return True
 
 

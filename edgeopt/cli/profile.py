@@ -64,6 +64,7 @@ def profile(
 
     from edgeopt import pipeline
     from edgeopt.cli.perform import perform
+    from edgeopt.errors import EdgeoptError
     from edgeopt.pipeline.profiling import check_node_data, write_node_data
 
     check_node_data(node_data)
@@ -73,7 +74,11 @@ def profile(
     def work(*given: Any) -> Any:
         found = pipeline.profile(*given)
         if node_data is not None:
-            write_node_data(found, node_data)
+            try:
+                write_node_data(found, node_data)
+            except EdgeoptError as error:
+                error.reached = found  # the profile itself is shown all the same
+                raise
         return found
 
     perform("profile", work, job, as_json=as_json, report=report)

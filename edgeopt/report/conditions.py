@@ -55,7 +55,8 @@ def preparation_text(done: Mapping[str, Any]) -> str:
 def _tries(tries: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     for number, found in enumerate(tries, 1):
         text = f"{number}: median {duration_text(found['median_ns'])}"
-        text += ", valid" if found["valid"] else f", invalid: {'; '.join(found['invalid_reasons'])}"
+        # The first says how many; which and why is in the row `valid`, and of all tries in JSON.
+        text += ", valid" if found["valid"] else f", invalid: {found['invalid_reasons'][0]}"
         if cool := found.get("cool_down"):
             how = {True: "cooled", False: "still warm", None: "its temperature is unknown"}
             text += f" (then waited {cool['waited_s']:.0f} s: {how[cool['cooled']]})"
@@ -107,7 +108,9 @@ def _usage(runs: Sequence[Mapping[str, Any]]) -> Iterable[str]:
     ]
     wall, others = _sum(used, "wall_s"), _sum(used, "others_cpu_s")
     if wall and others is not None:
-        yield f"others used {others / wall:.2g} cores"
+        seen = {int(n) for n in _numbers([u.get("seen_cores") for u in used])}
+        of = f" of {seen.pop()}" if len(seen) == 1 else ""
+        yield f"others used {others / wall:.2g}{of} cores"
     own, waited = _sum(used, "own_cpu_s"), _sum(used, "waited_s")
     if own and waited is not None:
         yield f"waited {100 * waited / (own + waited):.2g}% of its time"

@@ -25,7 +25,7 @@ def add_measurement(grid: Table, measured: Measurement) -> None:
     clean = measured.valid and not measured.disturbance
     if not clean:
         grid.add_row("valid", _validity(measured))
-    grid.add_row("latency", _latency(measured))
+    grid.add_row("latency", _latency(measured, "bold green" if clean else "bold yellow"))
     if tail := _tail(measured):
         grid.add_row("tail", tail)
     grid.add_row("start", _start(measured))
@@ -68,16 +68,16 @@ def half_text(ends: Sequence[float], typical: float) -> str:
     return f"±{100 * half:.2g}%" if half < 1 else f"±{100 * half:.0f}%"
 
 
-def _latency(measured: Measurement) -> str:
+def _latency(measured: Measurement, style: str) -> str:
     stats = measured.stats
     if stats.median_ns is not None and measured.samples_ns:
-        text = f"[bold green]{fine_text(stats.median_ns)}[/] median"
+        text = f"[{style}]{fine_text(stats.median_ns)}[/] median"
         if stats.ci95_ns:
             text += f", 95% interval {interval_text(stats.ci95_ns, stats.median_ns)}"
         return text
     if stats.mean_ns is None:
         return duration_text(stats.median_ns)
-    text = f"[bold green]{fine_text(stats.mean_ns)}[/] mean"
+    text = f"[{style}]{fine_text(stats.mean_ns)}[/] mean"
     if stats.mean_ci95_ns:
         text += f", 95% interval {interval_text(stats.mean_ci95_ns, stats.mean_ns)}"
     return text

@@ -60,10 +60,12 @@ def _headline(profile: Mapping[str, Any]) -> str:
         f"{plain} an inference; the operators add up to {duration_text(total['typical_ns'])},"
         f" {100 * total['share_of_whole']:.0f}% of {held}{with_it}."
     )
+    off = duration_text(whole["profiler_off"]["typical_ns"])
+    share = f"{100 * abs(added['share']):.0f}% of {off}"
     more = "adds" if added["ns"] >= 0 else "seems to take off"
     lines.append(
         f"[dim]The profiler {more} {duration_text(abs(added['ns']))}"
-        f" ({100 * abs(added['share']):.0f}%) to a run, most of it outside of operators.[/]"
+        f" ({share}) to a run, most of it outside of operators.[/]"
         if profile["method"] == "litert_profiler"
         else f"[dim]The profiler {more} {duration_text(abs(added['ns']))} to a run.[/]"
     )

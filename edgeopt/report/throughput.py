@@ -21,6 +21,8 @@ def throughput_view(found: Mapping[str, Any] | None) -> list[RenderableType]:
     table = Table.grid(padding=(0, 2))
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
+    if not found["valid"]:
+        table.add_row("[red]invalid[/]", "; ".join(map(_plain, found["invalid_reasons"])))
     rate = found["per_second"]
     table.add_row("answered", f"[bold]{_rate(rate['value'])} {found['unit']}/s[/]{_ends(rate)}")
     if found["loop"] == "open":
@@ -37,8 +39,6 @@ def throughput_view(found: Mapping[str, Any] | None) -> list[RenderableType]:
     cpu, memory = found["cpu"], found["memory"]
     table.add_row("cores", f"{cpu['busy_cores']:.2f} busy of {cpu['cores'] or '?'}")
     table.add_row("memory", _memory(memory))
-    if not found["valid"]:
-        table.add_row("[red]invalid[/]", "; ".join(map(_plain, found["invalid_reasons"])))
     parts: list[RenderableType] = ["", _title(found), table]
     return parts + [f"[yellow]note:[/] {_plain(note)}" for note in found["notes"]]
 

@@ -46,7 +46,8 @@ class Variant:
 class VariantsReport:
     """The variants in the order of the command line; `order` is that of their processes.
 
-    `comparisons` hold every measured variant but the first against the first one.
+    `comparisons` hold every measured variant but the first against the first one. A report that is
+    not `complete` (so far, or stopped) has no exit code yet.
     """
 
     variants: tuple[Variant, ...]
@@ -66,9 +67,12 @@ class VariantsReport:
             "order": list(self.order),
             "seed": self.seed,
             "interleaved": self.interleaved,
-            "exit_code": worst(variant.exit_code for variant in self.variants),
+            "exit_code": self._exit_code() if self.complete else None,
             "complete": self.complete,
         }
+
+    def _exit_code(self) -> int:
+        return worst(variant.exit_code for variant in self.variants)
 
     def failure(self) -> EdgeoptError | None:
         """The error of the whole, None when every variant is well."""
