@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+from functools import lru_cache
 
 __all__ = ["t_quantile"]
 
 _TINY = 1e-300
 
 
+@lru_cache(maxsize=1024)  # few differ: an interval is asked for after every process
 def t_quantile(probability: float, df: float) -> float:
     """The value below which a t variable with `df` (above 0, whole or not) falls so often.
 
