@@ -146,7 +146,7 @@ class _Reader:
             yield "prepare_command", self._words("prepare_command", table, name)
         for key, field in (("key", "key_file"), ("benchmark_binary", "benchmark_binary")):
             if key in table:
-                yield field, self._file(self._text(table[key], key, name))
+                yield field, self._file(key, table, name)
         if "tags" in table:
             tags = table["tags"]
             if not isinstance(tags, list) or not all(isinstance(t, str) and t for t in tags):
@@ -168,9 +168,13 @@ class _Reader:
             raise self._wrong(key, name, 'a command, such as "sudo -n"')
         return words
 
-    def _file(self, text: str) -> Path:
+    def _file(self, key: str, table: dict[str, Any], name: str) -> Path:
         """Relative paths count from the file that names them, not from the working folder."""
-        return self.path.parent.joinpath(Path(text).expanduser())
+        text = self._text(table[key], key, name)
+        try:
+            return self.path.parent.joinpath(Path(text).expanduser())
+        except RuntimeError as error:  # ~somebody who has no login here
+            raise self._wrong(key, name, f"a file ({error})") from error
 
     def _text(self, value: Any, key: str, name: str) -> str:
         if not isinstance(value, str) or not value.strip() or "\0" in value:
