@@ -73,18 +73,24 @@ def remarks(conditions: Mapping[str, Any]) -> tuple[str, ...]:
         _known(before.get(key))
         for key in ("frequency_khz", "temperature_c", "cooling", "throttled_bits")
     )
+    said = []
     if not heard and before.get("thermal_status") is None:
-        return (
+        said.append(
             "Conditions unknown: this board tells neither its clock, nor its temperature, nor"
-            " whether it throttles.",
+            " whether it throttles."
+        )
+    if "usage" in (during := _table(conditions, "during")) and not during["usage"]:
+        said.append(
+            "Whether others used its cores meanwhile is unknown: the board does not tell, or the"
+            " run was too short."
         )
     slow = sorted({g for g in before.get("governor") or () if g in ("powersave", "conservative")})
-    if slow:
-        return (
+    if heard and slow:
+        said.append(
             f"The frequency governor is {slow[0]}: the board may be slower than it can be"
-            " (--prepare sets performance where that is permitted).",
+            " (--prepare sets performance where that is permitted)."
         )
-    return ()
+    return tuple(said)
 
 
 def compact(conditions: Mapping[str, Any]) -> dict[str, Any]:

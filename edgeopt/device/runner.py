@@ -35,18 +35,20 @@ def run(
         result: RunResult = registry.load("runtimes", name)(device, request, progress)
     except EdgeoptError as error:
         if isinstance(error.reached, RunResult):
-            error.reached = _judged(error.reached)
+            error.reached = _judged(error.reached, request)
         raise
-    return _judged(result)
+    return _judged(result, request)
 
 
-def _judged(result: RunResult) -> RunResult:
+def _judged(result: RunResult, request: RunRequest) -> RunResult:
+    """With reasons against its times, and remarks on them where there are any."""
     said = result.conditions
+    told = remarks(said) if request.runs or request.time_s else ()
     return replace(
         result,
         conditions=compact(said),
         invalid_reasons=tuple(dict.fromkeys((*judge(said), *result.invalid_reasons))),
-        notes=tuple(dict.fromkeys((*result.notes, *remarks(said)))),
+        notes=tuple(dict.fromkeys((*result.notes, *told))),
     )
 
 

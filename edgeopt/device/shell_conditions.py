@@ -60,11 +60,12 @@ echo "sha256=${s%% *}"
 exit 0
 """
 )
-# $1 a process, which is looked at each second until it has ended; what Android says of heat each
-# fifth time, because it costs a tenth of a second. Nothing is counted here: mksh has 32 bits.
+# $1 a process, which is looked at each second until it has ended, and more often at first: of one
+# that ends sooner two looks are needed too. What Android says of heat is read each fifth time,
+# because it costs a tenth of a second. Nothing is counted here: mksh has 32 bits.
 BETWEEN = (
     _GET
-    + r"""i=0; while kill -0 "$1" 2>/dev/null; do
+    + r"""i=0; early=xxx; while kill -0 "$1" 2>/dev/null; do
   echo look; read -r u x </proc/uptime && echo "uptime=$u"; get "/proc/$1/stat" own
   while read -r k v; do case $k in cpu[0-9]*) echo "machine ${k#cpu}=$v";; intr) break;; esac
   done </proc/stat
@@ -75,7 +76,8 @@ BETWEEN = (
   """
     + _STATUS
     + r"""  fi
-  sleep 1
+  echo whole
+  if [ -n "$early" ]; then early=${early#x}; sleep 0.3 || sleep 1; else sleep 1; fi
 done 2>/dev/null"""
 )
 _PER_CPU = ("governor", "frequency_khz", "max_frequency_khz", "limit_frequency_khz")
@@ -116,11 +118,14 @@ def parse_conditions(text: str) -> tuple[dict[str, Any], str]:
 def parse_between(text: str, cores: Sequence[int] = ()) -> dict[str, Any]:
     """What BETWEEN printed, as agent/watch.py says it: `readings` and `usage`.
 
-    Others' use is that of `cores`, of all where none are named. The last, unfinished look is left
-    out; the process's own use is known from its first look to its last.
+    Others' use is that of `cores`, of all where none are named. The last look is left out where it
+    is unfinished; the process's own use is known from its first look to its last.
     """
-    blocks = [_said(block) for block in f"\n{text}".split("\nlook\n")[1:-1]]
-    rows = [parse_conditions(block)[0] for block in f"\n{text}".split("\nlook\n")[1:-1]]
+    looks = f"\n{text}".split("\nlook\n")[1:]
+    if looks and "\nwhole\n" not in f"{looks[-1]}\n":
+        looks.pop()
+    blocks = [_said(look) for look in looks]
+    rows = [parse_conditions(look)[0] for look in looks]
     counters = [found for block in blocks if (found := _counters(block, cores))]
     usage = difference(counters[0], counters[-1]) if len(counters) > 1 else {}
     return {"readings": rows[-_MOST_ROWS:], "usage": usage}

@@ -154,6 +154,11 @@ def test_a_board_without_readings_is_called_unknown() -> None:
     assert "--prepare" in remarks({"before": saving, "after": saving})[0]
 
 
+def test_a_run_that_ended_before_anybody_could_look_is_not_called_alone() -> None:
+    short = {"before": COOL, "during": {"readings": [], "usage": {}}, "after": COOL}
+    assert judge(short) == () and "unknown" in remarks(short)[0]
+
+
 def test_a_report_keeps_the_range_of_what_was_read_in_between() -> None:
     warm = {"temperature_c": {"thermal_zone0 cpu-thermal": 52.5}}
     during = compact(run({}, warm))["during"]
