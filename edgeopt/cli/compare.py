@@ -57,7 +57,7 @@ def compare(
     """Compare the latencies of two reports (--report FILE.json, or --json output).
 
     Exit 6 when NEW is slower than OLD by more than the threshold and beyond noise, or when the two
-    cannot be compared.
+    cannot be compared. "inconclusive" exits 0: the verdict is in the words and in --json.
     """
     from edgeopt.measurement import compare as judge
     from edgeopt.measurement.differences import differences, read_allowed
@@ -86,12 +86,13 @@ def compare(
     sides = [_side(m, result.basis) for m in measured]
     content |= {**result.to_json(), "notes": notes, "sides": sides}
     if not as_json:
-        _show(result, sides, found, notes)
+        _show(result, sides, found, notes, which=_which((old, new), documents))
     if result.verdict == "slower":
         raise ResultError(
             f"{_name(new, documents[1])} is slower than {_name(old, documents[0])}: "
             f"{result.figures}",
-            f"Find what changed, or accept it with a higher --threshold (now {threshold:g}).",
+            "Find what changed, or accept it with a higher --threshold"
+            f" (now {100 * threshold:.4g}%).",
             reached=content,
         )
     if as_json:
@@ -236,12 +237,23 @@ def _side(measured: Measurement, basis: str) -> dict[str, Any]:
     }
 
 
+def _which(paths: Sequence[Path], documents: Sequence[Mapping[str, Any]]) -> str:
+    """Which is which, for whoever reads it without the command."""
+    named = [
+        f"{side} is {document['row']} of {path}" if document.get("row") else f"{side} is {path}"
+        for side, path, document in zip(("old", "new"), paths, documents, strict=True)
+    ]
+    return ", ".join(named)
+
+
 def _show(
     result: Comparison,
     sides: Sequence[Mapping[str, Any]],
     found: Sequence[Difference],
     notes: Sequence[str],
+    *,
+    which: str,
 ) -> None:
     from edgeopt.report.comparison import comparison_view
 
-    output.stdout().print(comparison_view(result, sides, found, notes))
+    output.stdout().print(comparison_view(result, sides, found, notes, which=which))

@@ -59,7 +59,8 @@ class Comparison:
 
     def __str__(self) -> str:
         why = f"; {'; '.join(self.reasons)}" if self.reasons else ""
-        return f"{self.verdict}: {self.figures}{why}"
+        within = f" within {100 * self.threshold:.4g}%" if self.verdict == "same" else ""
+        return f"{self.verdict}{within}: {self.figures}{why}"
 
     @property
     def figures(self) -> str:
@@ -67,7 +68,7 @@ class Comparison:
         text = f"{self.basis} x {self.ratio:.3f}"
         if self.interval:
             low, high = self.interval
-            text += f" ({100 * self.confidence:g}% interval {low:.3f} to {high:.3f})"
+            text += f" ({100 * self.confidence:.12g}% interval {low:.3f} to {high:.3f})"
         return text
 
     def to_json(self) -> dict[str, Any]:
@@ -122,7 +123,7 @@ def compare(
     if not reasons and interval is not None:
         verdict = judge(ratio, interval, threshold)
         if verdict == "inconclusive":
-            reasons.append("the difference is not clear of the noise: measure more processes")
+            reasons.append(_unsure(interval, threshold))
     return Comparison(
         verdict=verdict,
         ratio=ratio,
@@ -147,6 +148,17 @@ def judge(ratio: float, interval: tuple[float, float], threshold: float) -> str:
     if high < 1 and ratio < 1 / limit:
         return "faster"
     return "same" if low >= 1 / limit and high <= limit else "inconclusive"
+
+
+def _unsure(interval: tuple[float, float], threshold: float) -> str:
+    low, high = interval
+    if low <= 1 <= high:
+        return "the difference is not clear of the noise: measure more processes"
+    way = "slower" if low > 1 else "faster"
+    return (
+        f"it is {way}, and whether by more than the threshold of {100 * threshold:.4g}% is not"
+        " clear: measure more processes"
+    )
 
 
 class _Side:

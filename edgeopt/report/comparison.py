@@ -25,8 +25,11 @@ def comparison_view(
     sides: Sequence[Mapping[str, Any]],
     differences: Sequence[Difference],
     notes: Sequence[str],
+    *,
+    which: str,
 ) -> RenderableType:
-    """A row a side, the verdict with its interval, what was allowed and what is not known."""
+    """A row a side (`which` says what they are), the verdict with its interval, what was allowed
+    and what is not known."""
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("")
     for name in (result.basis, "95% interval", "within", "between", "runs", "processes"):
@@ -45,6 +48,7 @@ def comparison_view(
     lines: list[RenderableType] = [table, ""]
     lines.append(Text(str(result), style=_COLOURS.get(result.verdict, "bold yellow")))
     lines.append("[dim]within, between: standard deviation of runs, and of processes[/]")
+    lines.append(f"[dim]{escape(visible(which))}[/]")
     for difference in differences:
         text = f"{difference.text}; allowed: {difference.reason}"
         lines.append(f"[yellow]differs:[/] {escape(visible(text))}")

@@ -48,7 +48,28 @@ def test_the_same_build_is_the_same(write: Any) -> None:
     paths = [write(f"r{n}", report(several(1e6, n))) for n in (1, 2)]
     done = compared(*paths)
     assert done.exit_code == 0, done.output
-    assert "same: median x 1.00" in done.output
+    assert "same within 2%: median x 1.00" in done.output
+    assert "old is " in done.output and "r2.json" in done.output.replace("\n", "")
+
+
+@pytest.mark.parametrize(("factor", "threshold", "verdict", "said"), [
+    (1.05, "10%", "same", "same within 10%: median x 1.05"),
+    (1.045, "5%", "inconclusive", "it is slower, and whether by more than the threshold of 5%"),
+    (0.957, "5%", "inconclusive", "it is faster, and whether by more than the threshold of 5%"),
+    (1.0, "0.1%", "inconclusive", "the difference is not clear of the noise"),
+])  # fmt: skip
+def test_the_words_say_what_is_known_and_what_is_not(
+    write: Any, factor: float, threshold: str, verdict: str, said: str
+) -> None:
+    paths = [write(f"r{n}", report(several(f * 1e6, n))) for n, f in ((1, 1), (2, factor))]
+    words = (*paths, "--threshold", threshold)
+    assert said in " ".join(compared(*words).output.split())
+    assert json.loads(compared(*words, "--json").stdout)["verdict"] == verdict
+
+
+def test_a_confidence_near_one_is_not_rounded_to_it(write: Any) -> None:
+    paths = [write(f"r{n}", report(several(1e6, n))) for n in (1, 2)]
+    assert "(99.99999% interval" in compared(*paths, "--confidence", "99.99999%").output
 
 
 def test_a_regression_is_exit_6_with_its_numbers(write: Any) -> None:
