@@ -51,8 +51,7 @@ class Fleet:
     ) -> None:
         self.selection, self.show = selection, show
         self._told, self._disturbed = told, disturbed
-        self._slots = threading.BoundedSemaphore(jobs or max(1, len(selection.devices)))
-        self._lanes = {chosen.address: threading.Lock() for chosen in selection.devices}
+        self._turns = _Turns(jobs or max(1, len(selection.devices)))
         self._alone: list[tuple[Chosen, Work]] = []
         self._threads: dict[str, threading.Thread] = {}
         self._rows: dict[str, DeviceRow] = {}
@@ -136,6 +135,7 @@ class Fleet:
             target=self._body, args=(chosen, work), name=f"edgeopt {name}", daemon=True
         )
         self._threads[name] = thread
+        self._turns.queue(chosen)
         thread.start()
 
     def _body(self, chosen: Chosen, work: Work) -> None:
@@ -153,7 +153,7 @@ class Fleet:
         error: dict[str, Any] | None = None
         with stop.heeding(self._stop):
             try:
-                with self._turn(chosen):
+                with self._turns.of(chosen):
                     began = time.monotonic()
                     reached = work(self.show.line(name))
                 self._made(chosen, reached)
@@ -167,20 +167,6 @@ class Fleet:
                 reached, error = None, _bug(name, bug)
         spent = None if began is None else time.monotonic() - began
         return self._row(chosen, reached, error, spent)
-
-    @contextmanager
-    def _turn(self, chosen: Chosen) -> Iterator[None]:
-        """Wait for others at the same address, then for one of the jobs to be free."""
-        lane = self._lanes[chosen.address]
-        _take(lane.acquire)
-        try:
-            _take(self._slots.acquire)
-            try:
-                yield
-            finally:
-                self._slots.release()
-        finally:
-            lane.release()
 
     def _row(
         self, chosen: Chosen, reached: Any, error: dict[str, Any] | None, seconds: float | None
@@ -227,15 +213,48 @@ class Fleet:
         self._collect(0)
 
 
+class _Turns:
+    """So many devices at a time, one at an address, in the order in which they were queued."""
+
+    def __init__(self, jobs: int) -> None:
+        self._free = jobs
+        self._busy: set[str] = set()
+        self._line: list[Chosen] = []
+        self._changed = threading.Condition()
+
+    def queue(self, chosen: Chosen) -> None:
+        with self._changed:
+            self._line.append(chosen)
+
+    @contextmanager
+    def of(self, chosen: Chosen) -> Iterator[None]:
+        """Wait for a queued one's turn, and have it until the block ends."""
+        with self._changed:
+            try:
+                while not self._free or self._next() is not chosen:
+                    self._changed.wait(_LOOK_S)
+                    stop.check()
+                self._free -= 1
+                self._busy.add(chosen.address)
+            finally:
+                self._line.remove(chosen)
+                self._changed.notify_all()
+        try:
+            yield
+        finally:
+            with self._changed:
+                self._free += 1
+                self._busy.remove(chosen.address)
+                self._changed.notify_all()
+
+    def _next(self) -> Chosen | None:
+        return next((c for c in self._line if c.address not in self._busy), None)
+
+
 def _text(row: DeviceRow) -> str:
     from edgeopt.report.fleet_view import row_text
 
     return row_text(row)
-
-
-def _take(acquire: Callable[..., bool]) -> None:
-    while not acquire(timeout=_LOOK_S):
-        stop.check()
 
 
 def _stopped(name: str, late: bool = False) -> dict[str, Any]:

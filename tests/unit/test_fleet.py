@@ -136,6 +136,29 @@ def test_no_more_than_jobs_work_at_a_time() -> None:
     assert most == 2
 
 
+def test_one_job_at_a_time_takes_the_devices_in_the_order_asked_for() -> None:
+    began: list[str] = []
+
+    def work(name: str) -> Callable[[], None]:
+        return lambda: began.append(name)
+
+    names = [f"ssh://u@10.0.1.{number}" for number in range(12, 0, -1)]
+    ran(chosen(*names), {name: work(name) for name in names}, jobs=1)
+    assert began == names
+
+
+def test_a_board_that_is_in_use_keeps_no_other_waiting() -> None:
+    done = threading.Event()
+    same = "ssh://other@" + A.partition("@")[2]
+    works: dict[str, Callable[[], Any]] = {
+        A: lambda: {"other_was_done": done.wait(10)},
+        same: dict,
+        B: lambda: done.set(),
+    }
+    report = ran(chosen(A, same, B), works, jobs=2)
+    assert report.exit_code == 0 and report.rows[0].content() == {"other_was_done": True}
+
+
 def test_this_machine_begins_when_all_others_have_ended() -> None:
     ended: list[str] = []
 
