@@ -42,7 +42,7 @@ _GAINED = 0.75  # of the noise, where two copies lie half a step apart
 _FAINT = 0.005  # of all noise: a unit with less is not worth widening
 _MORE = 0.97  # of the noise of a smaller set: else the larger one is not worth its work
 _CLOSE = 1.1  # of the least loss: within it the simpler way wins
-_WORTH = 0.9  # of the noise without copies: less gain than half a decibel is not worth any work
+_WORTH = 0.9  # of what was lost without copies: half a decibel, less is not worth any work
 
 
 def hold_twice(
@@ -98,12 +98,16 @@ def hold_twice(
 
 
 def gains(before: Trial, after: Trial) -> bool:
-    """Whether `after` is worth more work: clearly less noise, and no more loss of leads or answers.
+    """Whether `after` is worth more work: a tenth less noise or loss, and no more of the other.
 
-    Ways that cost nothing must lose a tenth less to be no accident (`rounding_run.worth`); that two
-    copies hold more than one is no accident, and answers held out are few."""
-    less = math.fsum(after.noise) <= math.fsum(before.noise) * _WORTH
-    return less and after.loss <= before.loss and not answers_lost(before, after)
+    The loss counts leads too, and those held out are few: that noise alone falls by so much is
+    enough, since two copies holding more than one is no accident."""
+    pairs = (
+        (math.fsum(before.noise), math.fsum(after.noise)),
+        (before.loss, after.loss),
+    )
+    no_worse = all(new <= old for old, new in pairs) and not answers_lost(before, after)
+    return no_worse and any(new <= old * _WORTH for old, new in pairs)
 
 
 def _no_gain(said: Mapping[str, Any]) -> str:
