@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import shutil
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +13,7 @@ import pytest
 from edgeopt.device import resolve
 from edgeopt.device.preparing.cool_down import is_cool
 from edgeopt.device.preparing.cores import Core, choose, core_list, mask, pinned
+from edgeopt.device.preparing.scripts import SURVEY
 from edgeopt.errors import InputError
 
 
@@ -88,3 +92,20 @@ def test_what_is_no_command_is_refused_with_its_line(tmp_path: Path, value: str)
 def test_a_board_is_cool_when_it_is_as_it_was(now: dict[str, Any], cool: bool | None) -> None:
     start = {"temperature_c": {"cpu": 45.0}, "apex_temperature_millic": 50_000}
     assert is_cool(start, now) is cool
+
+
+@pytest.mark.parametrize("shell", ["dash", "bash --posix", "mksh", "busybox sh"])
+def test_every_shell_finds_the_halves_of_this_machines_cores(shell: str) -> None:
+    """Against the kernel's own files, which answer a shell's `read` with nothing."""
+    words = shell.split()
+    if not shutil.which(words[0]):
+        pytest.skip(f"no {words[0]} here")
+    said = subprocess.run([*words, "-c", SURVEY], capture_output=True, text=True, check=True).stdout
+    known = {
+        f"siblings {core} {path.read_text().strip()}"
+        for core in range(os.cpu_count() or 1)
+        if (
+            path := Path(f"/sys/devices/system/cpu/cpu{core}/topology/thread_siblings_list")
+        ).exists()
+    }
+    assert known <= set(said.splitlines())

@@ -13,13 +13,14 @@ __all__ = ["PREFIX", "RESTORE", "SET", "SURVEY", "WATCH"]
 PREFIX = "prepared-"  # of a record's name; then the session's tag
 _BOOT = "b=none; read -r b 2>/dev/null </proc/sys/kernel/random/boot_id"
 
-# What there is to choose from, a line each.
+# What there is to choose from, a line each. The kernel gives lists of cores only to who reads them
+# at once (bitmap_print_to_buf, Linux 5.16 and later): a shell's `read`, byte by byte, finds none.
 SURVEY = r"""LC_ALL=C; export LC_ALL
 get() { [ -r "$1" ] && read -r v 2>/dev/null <"$1" && echo "$2 $v"; }
 for c in /sys/devices/system/cpu/cpu[0-9]*; do
   n=${c##*/cpu}; echo "core $n"; get $c/online "online $n"; get $c/cpu_capacity "capacity $n"
   get $c/cpufreq/cpuinfo_max_freq "khz $n"
-  get $c/topology/thread_siblings_list "siblings $n"
+  s=$(cat $c/topology/thread_siblings_list 2>/dev/null) && echo "siblings $n $s"
 done
 get /sys/devices/system/cpu/isolated isolated
 while read -r k v; do case $k in Cpus_allowed_list:) echo "allowed $v";; esac; done \
