@@ -14,7 +14,7 @@ from edgeopt.model import read
 from edgeopt.optimize import ConversionRequest, quantize, rounding_run, selection_run
 from edgeopt.optimize.layer_errors_worker import _Model
 from edgeopt.optimize.rounding import Moments, patches, replaced, rounded_layer
-from edgeopt.optimize.rounding_run import answers_lost, _best, rivals_wanted
+from edgeopt.optimize.rounding_run import _best, answers_lost, rivals_wanted
 from edgeopt.optimize.selection import Candidate, Trial
 from edgeopt.paths import demo_dir
 from edgeopt.progress import Silent
