@@ -23,12 +23,13 @@ class Watchdog:
         self._cut = cut
         self._deadline = time.monotonic() + timeout_s
         self._stall_s = stall_s
-        self._poked = time.monotonic()
+        self.poked = time.monotonic()
+        self.late = False  # it cut because `timeout_s` had passed
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True, name="edgeopt-watchdog")
 
     def poke(self) -> None:
-        self._poked = time.monotonic()
+        self.poked = time.monotonic()
 
     def __enter__(self) -> Watchdog:
         self._thread.start()
@@ -45,10 +46,11 @@ class Watchdog:
     def _watch(self) -> None:
         while not self._done.wait(max(0.0, self._next() - time.monotonic())):
             if time.monotonic() >= self._next():
+                self.late = time.monotonic() >= self._deadline
                 self._cut()
                 return
 
     def _next(self) -> float:
         if self._stall_s is None:
             return self._deadline
-        return min(self._deadline, self._poked + self._stall_s)
+        return min(self._deadline, self.poked + self._stall_s)

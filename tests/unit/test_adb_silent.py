@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgeopt.device.adb import server
-from edgeopt.device.adb.server import AdbProgram
+from edgeopt.device.adb.server import AdbProgram, find_program
 from edgeopt.device.local import LocalTransport
 from edgeopt.errors import DeviceError
 
@@ -117,3 +117,18 @@ def test_a_watch_may_end_a_command_that_is_under_way(tmp_path: Path) -> None:
         LocalTransport().run_watched(argv, watch, timeout_s=60)
     assert time.monotonic() - start < 20
     assert said == sorted(said)
+
+
+class _CtrlC:
+    """A double of an import that is interrupted."""
+
+    def find_spec(self, name: str, *_: object) -> None:
+        if name == "adbutils":
+            raise KeyboardInterrupt
+
+
+def test_ctrl_c_while_adb_is_being_looked_for_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delitem(sys.modules, "adbutils", raising=False)
+    monkeypatch.setattr(sys, "meta_path", [_CtrlC(), *sys.meta_path])
+    with pytest.raises(KeyboardInterrupt):
+        find_program()

@@ -72,10 +72,10 @@ def find_program() -> str:
     """The adb on the PATH, else the one in adbutils. Raises ToolError when neither runs."""
     try:
         import adbutils
-
-        return str(adbutils.adb_path())
     except ImportError as error:
         raise ToolError("adbutils is not installed.", "pip install adbutils") from error
+    try:
+        return str(adbutils.adb_path())
     except adbutils.AdbError as error:
         raise ToolError(
             "There is no adb program that runs on this machine.",

@@ -26,6 +26,9 @@ __all__ = ["fetch_host_keys", "open_transport"]
 # kernel's own patience, about 15 minutes.
 _UNACKNOWLEDGED_S = 5
 _KEEPALIVE_S = 3
+# So much waits in the kernel to be sent, not megabytes: on a slow link another command would come
+# after all of it, and be taken for lost.
+_UNSENT_BYTES = 256 << 10
 _DARWIN_RXT_CONNDROPTIME = 0x80  # <netinet/tcp.h> of macOS; the socket module does not name it
 # AES-GCM is one pass in OpenSSL; CTR needs a second one, for the HMAC, through Python.
 _CIPHERS = ("aes128-gcm@openssh.com", "aes256-gcm@openssh.com")
@@ -133,6 +136,8 @@ def _socket(where: Endpoint, deadline: float) -> socket.socket:
 def _tune(sock: socket.socket) -> None:
     sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+    if hasattr(socket, "TCP_NOTSENT_LOWAT"):
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, _UNSENT_BYTES)
     if hasattr(socket, "TCP_USER_TIMEOUT"):
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, _UNACKNOWLEDGED_S * 1000)
     elif sys.platform == "darwin":

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from edgeopt import stop
-from edgeopt.device.capture import MAX_PULL_BYTES
+from edgeopt.device.capture import MAX_PULL_BYTES, deadline_passed
 from edgeopt.device.inventory import DeviceSpec
 from edgeopt.device.leftovers import session_word
 from edgeopt.device.packing import Packing
@@ -29,6 +29,7 @@ __all__ = ["SshTransport", "connect", "fetch_host_keys"]
 
 _OPEN_S = 15.0  # a channel and its command must start within
 _STALL_S = 20.0  # a transfer that moves nothing for so long is dead
+_MOVING_S = 10.0  # one that moved so lately shows that the link lives
 _RECEIVE_WINDOW = 16 << 20
 # Announces its process on both streams, so that whatever the login shell printed before is known
 # to be noise; then runs the words as a child, so that a death by signal is told as 128 + number.
@@ -56,6 +57,7 @@ class SshTransport:
     def __init__(self, name: str, transport: paramiko.Transport) -> None:
         self.name = name
         self._transport = transport
+        self._transfer: Watchdog | None = None
 
     def run(
         self,
@@ -146,17 +148,21 @@ class SshTransport:
         """Have `program` write what it is sent to `remote`; its complaint when it fails."""
         argv = ["sh", "-c", _STORE, "sh", remote, *program]
         command = self._start(argv, None, timeout_s)
+        watchdog = self._transfer = self._watchdog(timeout_s, _STALL_S)
         try:
-            with self._explained(), self._watchdog(timeout_s, _STALL_S) as watchdog:
+            with self._explained(), watchdog:
                 send(command.channel, watchdog)
                 Feeding(command, b"", _STALL_S).until_end(time.monotonic() + _STALL_S)
-        except BaseException:
+            if command.exit_code is None:
+                raise self._lost()
+        except BaseException as error:
             self._kill(command)
+            if watchdog.late and isinstance(error, DeviceError):
+                raise deadline_passed(self.name, ("push",), timeout_s) from error
             raise
         finally:
+            self._transfer = None
             command.close()
-        if command.exit_code is None:
-            raise self._lost()
         if command.exit_code:
             return tail(command.stderr.content()) or f"exit {command.exit_code}"
         return ""
@@ -198,10 +204,9 @@ class SshTransport:
         marker = f"{session_word()}{secrets.token_hex(8)}"
         words = tuple(argv)
         line = f"exec sh -c {shlex.quote(_WRAPPER)} {marker} {shlex.join(words)}"
-        with self._explained(), self._watchdog(min(_OPEN_S, timeout_s), None):
-            channel = self._transport.open_session(
-                window_size=_RECEIVE_WINDOW, timeout=min(_OPEN_S, timeout_s)
-            )
+        open_s = min(_OPEN_S, timeout_s)
+        with self._explained(), Watchdog(self._close_unless_moving, timeout_s=open_s):
+            channel = self._transport.open_session(window_size=_RECEIVE_WINDOW, timeout=timeout_s)
             channel.exec_command(line.encode("utf-8", "surrogateescape"))
         return Command(self.name, words, channel, marker.encode(), on_stdout, keep_output)
 
@@ -214,6 +219,12 @@ class SshTransport:
             with self._explained():
                 Feeding(killer, b"", 5).until_end(time.monotonic() + 5)
             killer.close()
+
+    def _close_unless_moving(self) -> None:
+        """On a slow link what is opened comes after all that a transfer has already sent."""
+        transfer = self._transfer
+        if transfer is None or time.monotonic() - transfer.poked > _MOVING_S:
+            self._transport.close()
 
     def _watchdog(self, timeout_s: float, stall_s: float | None) -> Watchdog:
         return Watchdog(self._transport.close, timeout_s=timeout_s, stall_s=stall_s)
@@ -258,9 +269,9 @@ def _send_file(
             except OSError:
                 return  # the far end gave up: its exit code and stderr say why
             sent += len(block)
+            watchdog.poke()
             if sent - told >= BLOCK:
                 told = sent
-                watchdog.poke()
                 if on_bytes:
                     on_bytes(sent)
     if on_bytes:
