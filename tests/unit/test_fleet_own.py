@@ -6,13 +6,13 @@ import io
 from pathlib import Path
 
 import pytest
-from measuring import process
+from measuring import SUMMARY, process
 from rich.console import Console
 
 from edgeopt.device.selection import select
 from edgeopt.errors import InputError
 from edgeopt.job import Job
-from edgeopt.measurement import Measurement, measure
+from edgeopt.measurement import Measurement, ProcessRun, measure
 from edgeopt.model import read
 from edgeopt.pipeline.several import deploy_all
 from edgeopt.progress import SilentSeveral
@@ -51,7 +51,7 @@ def test_times_that_nobody_judged_say_so_in_the_table_and_in_a_note() -> None:
     for text in (shown(*rows), fleet_markdown(FleetReport(rows=rows), title="t")):
         assert "not judged" in row_of(text, "b") and "not judged" not in row_of(text, "a")
         assert "note: b: " in text
-        assert "it shared its cores" in text
+        assert "shared its cores" in text
 
 
 def test_what_was_set_on_one_board_is_not_said_of_all() -> None:
@@ -70,3 +70,9 @@ def test_a_profile_that_no_runtime_gives_is_refused_before_anything_is_made(
     rows = refused.value.reached.rows
     assert [row.error["message"] for row in rows] == ["The runtime native has no profiler."] * 2
     assert not (tmp_path / "o").exists() and len(rows[0].reached.artifacts) <= 1
+
+
+def test_where_there_is_only_a_mean_its_interval_is_shown() -> None:
+    runs = [ProcessRun(samples_ns=None, summary_ns=SUMMARY | {"mean": 1e8 + n}) for n in range(5)]
+    line = row_of(shown(row("phone", measurement=measure(processes=runs, asked=5))), "phone")
+    assert "100 ms (mean)" in line and "100 ms to 100 ms" in line
