@@ -58,6 +58,7 @@ def _cells(row: DeviceRow, content: Mapping[str, Any]) -> dict[str, str]:
     text = duration_text(middle) if middle else "-"
     if not middle and stats.get("mean_ns"):
         text = f"{duration_text(stats['mean_ns'])} (mean)"
+        interval = stats.get("mean_ci95_ns")
     if measured and not measured["valid"]:
         text += " invalid"
     elif measured and not_judged(measured):
