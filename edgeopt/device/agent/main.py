@@ -17,6 +17,7 @@ from .readings import facts, readings
 from .runtimes import load_runtime
 from .timing import measure
 
+REQUEST_S = 120  # for the request to arrive, else its sender is gone
 GRACE_S = 5  # after the deadline the kernel ends us, inside C code too, when nobody listens too
 
 
@@ -91,6 +92,8 @@ def main() -> int:
     os.environ.setdefault("KERAS_HOME", os.devnull)  # else tensorflow leaves a ~/.keras
     lines = Lines()
     lines.say("hello", schema=SCHEMA, python=platform.python_version(), pid=os.getpid())
+    if hasattr(signal, "alarm"):
+        signal.alarm(REQUEST_S)
     try:
         request = json.loads(sys.stdin.readline())
         attend(request.get("silence_s"))

@@ -48,7 +48,7 @@ def readings() -> dict[str, Any]:
             "throttled_bits": vcgencmd() if bits is None else bits,
             "passive_trip_c": passive_trips(),
             "apex_trip_millic": min(apex("trip_point0_temp"), default=None),
-            "load_1min": os.getloadavg()[0] if hasattr(os, "getloadavg") else None,
+            "load_1min": load_1min(),
             "memory_available_kb": meminfo("MemAvailable"),
             "swap_free_kb": meminfo("SwapFree"),
         }
@@ -134,6 +134,13 @@ def vcgencmd() -> Any:
         answer = subprocess.run(argv, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=5)
         return int(answer.stdout.decode("ascii", "replace").partition("=")[2].strip(), 16)
     except (OSError, ValueError, subprocess.SubprocessError):
+        return None
+
+
+def load_1min() -> Any:
+    try:
+        return os.getloadavg()[0]
+    except (AttributeError, OSError):  # not a Unix, or one that hides it
         return None
 
 
