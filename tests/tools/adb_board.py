@@ -24,12 +24,13 @@ class AdbBoard(World):
     """`root` is its file tree; adb reaches it with `env`, through a server of its own."""
 
     def __init__(self, folder: Path, *, rate_bits: float | None = None) -> None:
-        super().__init__(server="adbd", rate_bits=rate_bits)
         self.root = folder / "root"
+        super().__init__(server="adbd", rate_bits=rate_bits, proc=f"{self.root}/proc")
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             port = str(probe.getsockname()[1])
         self.env = {"ANDROID_ADB_SERVER_PORT": port, "HOME": str(folder)}
+        self.environment: list[str] = []  # more of it, of adbd and what it starts: NAME=VALUE
         self._daemon: subprocess.Popen[bytes] | None = None
 
     @property
@@ -63,8 +64,7 @@ class AdbBoard(World):
     def stop(self) -> None:
         self.kill_adb_server()
         self.end()
-        if self._daemon is not None:
-            self._daemon.wait()
+        self._reap()
 
     def power_on(self) -> None:
         self.mend()
@@ -89,11 +89,16 @@ class AdbBoard(World):
     def unmount(self, folder: Path) -> None:
         run(*self.enter("-m", "-p"), "umount", "-l", str(folder))
 
-    def _serve(self) -> None:
+    def _reap(self) -> None:
+        """adbd is dead. Its nsenter stopped when it was frozen, and would not notice."""
         if self._daemon is not None:
+            self._daemon.kill()
             self._daemon.wait()
+
+    def _serve(self) -> None:
+        self._reap()
         environment = ["PATH=/usr/local/bin:/usr/bin:/bin", f"HOME={_HOME}", f"TMPDIR={_HOME}"]
-        environment += ["SHELL=/bin/mksh"]
+        environment += ["SHELL=/bin/mksh", *self.environment]
         inside = ["chroot", str(self.root), "env", "-i", *environment, "/usr/sbin/adbd"]
         with (self.root.parent / "adbd.log").open("ab") as log:
             self._daemon = subprocess.Popen(
@@ -102,7 +107,7 @@ class AdbBoard(World):
                 stdout=log,
                 stderr=log,
             )
-        if not wait_until(lambda: listening(self.host), 10):
+        if not wait_until(lambda: listening(self.host), 30):
             raise Unavailable("adbd does not listen")
 
 

@@ -6,8 +6,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -39,12 +37,6 @@ class Board(World, Sshd):
 
     def sessions(self) -> list[int]:
         return [pid for pid, words in self.processes().items() if "sshd -f" not in words]
-
-    def freeze(self) -> None:
-        """Stop the server and its sessions: the kernel still acknowledges, nobody reads."""
-        for pid in self.processes().keys() - self.strays().keys():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGSTOP)
 
     def mount_tmpfs(self, folder: Path, options: str) -> None:
         """A file system of its own inside the board, e.g. `size=1m` or `ro`."""

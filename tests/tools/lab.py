@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -92,8 +92,10 @@ class Session:
 
     def until(self, check: Callable[[], object], what: str, timeout_s: float = 120.0) -> None:
         if not self.ended_or(check, timeout_s) or not check():
+            code = self.process.poll()
             self.process.kill()
-            raise AssertionError(f"{what} was not reached: {self.said[-600:]}")
+            how = "it hangs" if code is None else f"it ended with {code}"
+            raise AssertionError(f"{what} was not reached, {how}: {self.said[-600:]}")
 
     def happened(self) -> None:
         self._since = time.monotonic()
@@ -163,8 +165,14 @@ class Lab:
         file.chmod(mode)
         return str(file)
 
-    def start(self, *words: object, model: Path | None = None, **env: str) -> Session:
-        argv = [sys.executable, "-m", "edgeopt", "benchmark", str(model or self.model)]
+    def start(
+        self,
+        *words: object,
+        model: Path | None = None,
+        before: Sequence[str] = (),
+        **env: str,
+    ) -> Session:
+        argv = [*before, sys.executable, "-m", "edgeopt", "benchmark", str(model or self.model)]
         argv += ["--device", self.board.url, "--json"]
         if self.kind == "ssh" and "--device-python" not in words:
             argv += ["--device-python", sys.executable]
@@ -181,19 +189,33 @@ class Lab:
         time.sleep(self.random.uniform(0.3, 1.2))
         return session
 
+    def second_process(self) -> Session:
+        """A run of which one process has ended; the next one is under way."""
+        words = ("--max-time", 12, "--precision", "0.0001", "--processes", 4)
+        words = ("--runs", 1200, *words[2:]) if self.kind == "adb" else words
+        session = self.start(*words)
+        session.reach("Repeat")
+        session.until(self.busy, "the second process")
+        time.sleep(self.random.uniform(0.1, 0.6))
+        return session
+
     def busy(self) -> bool:
         """Does the model run on the board?"""
-        return bool(self.programs())
+        return any(self._runs_model(words) for words in self.running())
 
     def programs(self) -> list[int]:
         """The processes that run the model, without the shells that wait for them."""
+        return [pid for pid, words in self.board.strays().items() if self._runs_model(words)]
+
+    def _runs_model(self, words: str) -> bool:
         word = ".pyz" if self.kind == "ssh" else "--graph="
-        found = self.board.strays().items()
-        return [pid for pid, words in found if word in words and not words.startswith("sh ")]
+        return word in words and not words.startswith("sh ")
 
     def arriving(self) -> bool:
-        """Is a file on its way to the board?"""
-        return any(p.name.startswith("tmp-") for p in self.board.work.glob("*"))
+        """Is a large file on its way to the board?"""
+        inside = [*self.board.enter("-m"), "find", str(self.board.work)]
+        found = subprocess.run([*inside, "-name", "tmp-*", "-size", "+64k"], capture_output=True)
+        return bool(found.stdout)
 
     def emptied(self) -> None:
         """Nothing of edgeopt is on the board, so that all has to be sent again."""
@@ -202,8 +224,9 @@ class Lab:
     def running(self, *, watcher: bool = True) -> list[str]:
         """What runs on the board and is not its own. The watcher of --prepare may outlive a session
         that was killed, until its lease has ended."""
-        strays = self.board.strays().values()
-        return [words for words in strays if watcher or "prepared-" not in words]
+        found = self.board.listing()
+        known = {group for group, words in found if "prepared-" in words}
+        return [words for group, words in found if watcher or group not in known]
 
     def quiet(self, timeout_s: float = _ENDS_S, *, watcher: bool = False) -> bool:
         """Does everything on the board end by itself, with `watcher` that too?"""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,9 +12,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
+import adbutils
 from tools.lab import Ended, Lab
-from tools.lab_memory import memory_limit
 
 _LIBFAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 
@@ -59,12 +59,7 @@ def cut_running(lab: Lab) -> Ended:
 
 def cut_later(lab: Lab) -> Ended:
     """When a process has ended and the next one is under way."""
-    words = ("--max-time", 12, "--precision", "0.0001", "--processes", 4)
-    words = ("--runs", 1200, *words[2:]) if lab.kind == "adb" else words
-    session = lab.start(*words)
-    session.reach("Repeat")
-    session.until(lab.busy, "the second process")
-    time.sleep(lab.random.uniform(0.1, 0.6))
+    session = lab.second_process()
     lab.board.cut()
     session.happened()
     return session.end()
@@ -74,7 +69,7 @@ def _collecting(lab: Lab, happens: Callable[[], object]) -> Ended:
     session = lab.start("--runs", 3, "--warmup", 0, model=lab.large)
     session.reach("Run on")
     session.until(
-        lambda: any("outputs" in w and " cat " in w for w in lab.board.strays().values()),
+        lambda: any("outputs" in w and " cat " in w for w in lab.running()),
         "the collecting of outputs",
     )
     lab.board.slow(8e6)
@@ -85,6 +80,19 @@ def _collecting(lab: Lab, happens: Callable[[], object]) -> Ended:
 
 def cut_collecting(lab: Lab) -> Ended:
     return _collecting(lab, lab.board.cut)
+
+
+def cut_printing(lab: Lab) -> Ended:
+    """While benchmark_model's answer, 4 MB of it, is on the way."""
+    binary = lab.double("head -c 4000000 /dev/zero | tr '\\0' x; echo")
+    session = lab.start("--runs", 20, "--benchmark-binary", binary)
+    session.reach("Timing")
+    lab.board.slow(2e6)
+    session.until(lambda: any("tr " in w for w in lab.running()), "the answer")
+    time.sleep(lab.random.uniform(0.5, 3))
+    lab.board.cut()
+    session.happened()
+    return session.end()
 
 
 def reboot(lab: Lab) -> Ended:
@@ -124,18 +132,10 @@ def full_pushing(lab: Lab) -> Ended:
     """Somebody else fills the disk while the model arrives."""
 
     def act() -> Ended:
-        lab.board.slow(2e6)
+        lab.board.slow(0.7e6)
         session = lab.start("--runs", 20, model=lab.heavy)
-        inside = lab.board.enter("-m")
-        count = f"ls {lab.board.work} | grep -c ^tmp-"
-        session.until(
-            lambda: (
-                subprocess.run([*inside, "sh", "-c", count], capture_output=True).stdout > b"0\n"
-            ),
-            "the push",
-        )
-        fill = f"dd if=/dev/zero of={lab.board.work.parent}/other bs=1k 2>/dev/null; exit 0"
-        subprocess.run([*inside, "sh", "-c", fill], check=True)
+        session.until(lab.arriving, "the push")
+        _fill(lab)
         session.happened()
         return session.end()
 
@@ -152,54 +152,30 @@ def full_answering(lab: Lab) -> Ended:
     return _mounted(lab, "size=10m,mode=700", act)
 
 
+def full_running(lab: Lab) -> Ended:
+    """Somebody else fills the disk while benchmark_model runs."""
+
+    def act() -> Ended:
+        session = lab.start("--runs", 3000)
+        session.until(lab.busy, "the run on the board")
+        _fill(lab)
+        session.happened()
+        return session.end()
+
+    return _mounted(lab, "size=400k,mode=700", act)
+
+
+def _fill(lab: Lab) -> None:
+    fill = f"dd if=/dev/zero of={lab.board.work.parent}/other bs=1k 2>/dev/null; exit 0"
+    subprocess.run([*lab.board.enter("-m"), "sh", "-c", fill], check=True)
+
+
 def read_only(lab: Lab) -> Ended:
     return _mounted(lab, "ro,mode=700")
 
 
 def noexec(lab: Lab) -> Ended:
     return _mounted(lab, "noexec,size=20m,mode=700")
-
-
-def _with_python(lab: Lab, text: str, *words: object, mode: int = 0o755) -> Ended:
-    program = lab.program(text, mode)
-    return lab.start("--runs", 20, "--device-python", program, *words).end()
-
-
-def python_not_executable(lab: Lab) -> Ended:
-    return _with_python(lab, "#!/bin/sh\n", mode=0o644)
-
-
-def no_runtime(lab: Lab) -> Ended:
-    return _with_python(lab, f'#!/bin/sh\nexec {sys.executable} -S -E "$@"\n')
-
-
-def _runtime_double(lab: Lab, body: str) -> str:
-    """A Python whose ai_edge_litert is a double that dies as `body` says; the death is real."""
-    module = lab.folder / f"site-{abs(hash(body)) % 10**8}/ai_edge_litert"
-    module.mkdir(parents=True, exist_ok=True)
-    (module / "__init__.py").touch()
-    (module / "interpreter.py").write_text(f"def Interpreter(**_):\n    {body}\n")
-    numpy = Path(np.__path__[0]).parent
-    return (
-        f"#!/bin/sh\nexport PYTHONPATH={module.parent}:{numpy}\nulimit -c 0\n"
-        f'exec {sys.executable} -S "$@"\n'
-    )
-
-
-def segfault(lab: Lab) -> Ended:
-    return _with_python(lab, _runtime_double(lab, "import ctypes; ctypes.string_at(0)"))
-
-
-def abort(lab: Lab) -> Ended:
-    return _with_python(lab, _runtime_double(lab, "import os; os.abort()"))
-
-
-def out_of_memory(lab: Lab) -> Ended:
-    """The kernel's own killer, by a memory limit of 64 MB around the board's Python."""
-    body = "x = [bytearray(b'x' * 4096) for _ in range(100000)]"
-    with memory_limit(64 << 20) as join:
-        text = _runtime_double(lab, body).replace("ulimit -c 0", join)
-        return _with_python(lab, text)
 
 
 def killed(lab: Lab) -> Ended:
@@ -218,17 +194,26 @@ def hung(lab: Lab) -> Ended:
     return _running(lab, lambda: _send(lab, signal.SIGSTOP), "--timeout", 8)
 
 
-def hung_python(lab: Lab) -> Ended:
-    return _with_python(lab, "#!/bin/sh\nexec sleep 3333\n", "--timeout", 5)
-
-
 def frozen_server(lab: Lab) -> Ended:
-    """The SSH server stops: the kernel still acknowledges what arrives, nobody reads it."""
-    ended = _running(lab, lambda: lab.board.freeze(), "--timeout", 8)
+    """The board's server stops: the kernel still acknowledges what arrives, nobody reads it."""
+    ended = _running(lab, lab.board.freeze, "--timeout", 60)
+    _thawed(lab)
+    return ended
+
+
+def _thawed(lab: Lab) -> None:
     lab.board.kill_server()
     lab.quiet()
     lab.board.power_on()
-    return ended
+
+
+def frozen_connecting(lab: Lab) -> Ended:
+    """The kernel takes the connection, and nobody says a word on it."""
+    lab.board.freeze()
+    try:
+        return lab.start("--runs", 20).end()
+    finally:
+        _thawed(lab)
 
 
 def asleep(lab: Lab) -> Ended:
@@ -262,6 +247,29 @@ def clock_jumps(lab: Lab) -> Ended:
 def old_clock(lab: Lab) -> Ended:
     """A board without a battery for its clock thinks it is 2001; then it asks a server."""
     _need_faketime()
+    return _old_adb_clock(lab) if lab.kind == "adb" else _old_ssh_clock(lab)
+
+
+def _old_adb_clock(lab: Lab) -> Ended:
+    board = lab.board
+    shutil.copy(_LIBFAKETIME, board.root / "usr/lib")
+    library = f"/usr/lib/{Path(_LIBFAKETIME).name}"
+    board.kill_server()
+    board.environment += [f"LD_PRELOAD={library}", "FAKETIME=@2001-01-01 00:00:00"]
+    board.power_on()
+    try:
+        ended = lab.start("--runs", 20).end()
+        asked = [adbutils.adb_path(), "-s", board.serial, "shell", "date +%Y"]
+        said = subprocess.run(asked, env=lab.env, capture_output=True, check=False).stdout
+        assert said.strip() == b"2001", f"the board's clock says {said!r}"
+        return ended
+    finally:
+        board.kill_server()
+        board.environment.clear()
+        board.power_on()
+
+
+def _old_ssh_clock(lab: Lab) -> Ended:
     config = lab.board.folder / "sshd_config"
     before = config.read_text()
     fake = f'SetEnv LD_PRELOAD={_LIBFAKETIME} "FAKETIME=@2001-01-01 00:00:00"\n'
@@ -292,36 +300,11 @@ def adb_server_dies(lab: Lab) -> Ended:
     return _running(lab, lab.board.kill_adb_server)
 
 
-def _with_double(lab: Lab, fault: str, *words: object) -> Ended:
-    return lab.start("--runs", 20, "--benchmark-binary", lab.double(fault), *words).end()
-
-
-def adb_segfault(lab: Lab) -> Ended:
-    return _with_double(lab, "kill -SEGV $$")
-
-
-def adb_exit_1(lab: Lab) -> Ended:
-    return _with_double(lab, "echo 'ERROR: no such operation' >&2; exit 1")
-
-
-def adb_hung(lab: Lab) -> Ended:
-    return _with_double(lab, "sleep 3333", "--timeout", 6)
-
-
-def wrong_machine(lab: Lab) -> Ended:
-    binary = lab.folder / "for-another-machine"
-    binary.write_bytes(b"\x7fELF\x02\x01\x01" + bytes(64))
-    binary.chmod(0o755)
-    return lab.start("--runs", 20, "--benchmark-binary", binary).end()
-
-
 def legacy(act: Callable[[Lab], Ended]) -> Callable[[Lab], Ended]:
     """With an adb that says the device has no shell_v2, as before Android 7. A double of adb's
     list of features only: edgeopt then takes the old protocol, which this adbd really speaks."""
 
     def acted(lab: Lab) -> Ended:
-        import adbutils
-
         double = lab.folder / "adb-without-shell-v2"
         double.write_text(
             f'#!/bin/sh\nfor w do [ "$w" != features ] || {{ {adbutils.adb_path()} "$@" |'

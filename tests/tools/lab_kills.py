@@ -26,6 +26,7 @@ def kills(lab: Lab, count: int) -> Iterator[Trial]:
     if wrong := lab.next_run("--report", _report(lab)):
         raise AssertionError(f"the board was not fit before: {wrong}")
     acts = [(stage, number) for stage in STAGES for number in _SIGNALS]
+    lab.random.shuffle(acts)
     todo = [acts[n % len(acts)] for n in range(count)]
     lab.random.shuffle(todo)
     for stage, number in todo:

@@ -20,8 +20,8 @@ class NoLimit(Exception):
 
 
 @contextlib.contextmanager
-def memory_limit(size_bytes: int) -> Iterator[str]:
-    """The shell words with which a process puts itself under the limit."""
+def memory_limit(size_bytes: int) -> Iterator[Path]:
+    """The file that puts a process under the limit when its number is written there."""
     old = (_V1 / "memory.limit_in_bytes").exists()
     group = (_V1 if old else _V2) / f"edgeopt-lab-{secrets.token_hex(4)}"
     limit = "memory.limit_in_bytes" if old else "memory.max"
@@ -36,7 +36,7 @@ def memory_limit(size_bytes: int) -> Iterator[str]:
             group.rmdir()
         raise NoLimit(f"no control group of memory can be made: {error}") from error
     try:
-        yield f"echo $$ >{group}/cgroup.procs || exit 99"
+        yield group / "cgroup.procs"
     finally:
         for _ in range(100):
             with contextlib.suppress(OSError):

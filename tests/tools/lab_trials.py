@@ -47,7 +47,7 @@ def tried(fault: Fault, lab: Lab) -> Trial:
     unclean += lab.next_run()
     if unclean:
         wrong["clean"] = "; ".join(unclean)
-    kept = lost(ended, finished=fault.keeps)
+    kept = lost(ended, finished=fault.keeps) if fault.code >= 0 else ""
     if report.read_bytes() != earlier:
         kept = "an earlier report was changed"
     if kept:
