@@ -278,6 +278,7 @@ def row(tried: Tried, status: str) -> dict[str, Any]:
         "latency_basis": basis,
         "latency_ci95_ns": list(interval) if interval else None,
         "latency_valid": measured.valid if measured else None,
+        "latency_disturbance": (measured.disturbance or None) if measured else None,
         "invalid_reasons": list(measured.invalid_reasons) if measured else [],
         "notes": list(report.notes) if report else [],
         "error": tried.error.to_json() if tried.error else None,

@@ -341,6 +341,7 @@ def _cell(report: Report | None, error: EdgeoptError | None) -> dict[str, Any]:
             "ci95_ns": stats["ci95_ns"],
             "runs": measured.runs,
             "valid": measured.valid,
+            "disturbance": measured.disturbance or None,
             "invalid_reasons": list(measured.invalid_reasons),
         }
         if measured

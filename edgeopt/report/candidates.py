@@ -123,10 +123,16 @@ def candidates_table(
             "-" if row["size_bytes"] is None else bytes_text(row["size_bytes"]),
             "-" if row["gzip_bytes"] is None else bytes_text(row["gzip_bytes"]),
             latency_text(row),
-            _STATUS.get(row["status"], row["status"]),
+            _status(row),
             style="bold" if on else "",
         )
     return table
+
+
+def _status(row: Mapping[str, Any]) -> str:
+    if row["status"] == "measured" and row.get("latency_disturbance"):
+        return "[yellow]not judged[/]"
+    return _STATUS.get(row["status"], str(row["status"]))
 
 
 def latency_text(row: Mapping[str, Any]) -> str:

@@ -39,6 +39,8 @@ def tune_summary(content: Mapping[str, Any]) -> RenderableType:
     for row in rows:
         reasons = row["invalid_reasons"] or ([row["error"]["message"]] if row["error"] else [])
         parts += [Text(f"{row['name']}: {reason}", style="red") for reason in reasons]
+        if told := row.get("latency_disturbance"):
+            parts.append(Text(f"{row['name']}: {told[:1].lower()}{told[1:]}", style="yellow"))
         if row["beaten_by"]:
             parts.append(Text(f"{row['name']} is beaten by {row['beaten_by']}", style="dim"))
     parts += ["", Text(f"models and results: {content['output']}", overflow="fold")]

@@ -176,7 +176,9 @@ def _latency(row: Cell, scheme: str) -> str:
     shown = (
         f"{cell['latency']['median_ns'] / 1e6:.{2 if cell['latency']['median_ns'] < 1e8 else 0}f}"
     )
-    return shown if cell["latency"]["valid"] else f"{shown} (invalid)"
+    if not cell["latency"]["valid"]:
+        return f"{shown} (invalid)"
+    return f"{shown} (not judged)" if cell["latency"].get("disturbance") else shown
 
 
 def _missing(row: Cell, scheme: str) -> str:
@@ -220,6 +222,16 @@ def _remarks(document: Mapping[str, Any]) -> list[str]:
         told.append(
             f"Random weights, as none were given: {', '.join(random)}. Their sizes and latencies "
             "hold; their accuracy says nothing and is not measured."
+        )
+    if disturbed := [
+        f"{row['name']} {scheme}"
+        for row in document["rows"]
+        for scheme, cell in row["cells"].items()
+        if cell["latency"] and cell["latency"].get("disturbance")
+    ]:
+        told.append(
+            "Not judged (--conditions report), though something disturbed it meanwhile: "
+            f"{', '.join(disturbed)}."
         )
     known = [row["published"] for row in document["rows"] if row["published"]]
     for source in dict.fromkeys(p["source"] for p in known):
