@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeopt.cli import output
-from edgeopt.cli.fleet_options import Devices, folders
+from edgeopt.cli.fleet_options import Devices, folders, tags_beside
 from edgeopt.errors import DeviceError, InputError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ def chosen(words: tuple[str, ...], tags: tuple[str, ...], jobs: int | None) -> D
     from edgeopt.device import resolve
     from edgeopt.device.selection import is_plural, select
 
-    text = ",".join(words) or None
+    text, tags = ",".join(words) or None, tags_beside(words, tags)
     if is_plural(text, tags):
         return Devices(selection=select(text, tags, folders=folders()), jobs=jobs)
     if text is None:

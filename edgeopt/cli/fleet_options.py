@@ -14,7 +14,7 @@ from edgeopt.cli.options_base import option, stack
 if TYPE_CHECKING:
     from edgeopt.device.selection import Selection
 
-__all__ = ["Devices", "DeviceWords", "devices_of", "folders", "several", "tag"]
+__all__ = ["Devices", "DeviceWords", "devices_of", "folders", "several", "tag", "tags_beside"]
 
 
 def _joined(ctx: click.Context, param: click.Parameter, words: Sequence[str]) -> str | None:
@@ -91,6 +91,13 @@ def devices_of(flags: dict[str, Any]) -> Devices | None:
         return None
     flags["device"] = None
     return Devices(selection=select(text, tags, folders=folders()), jobs=jobs)
+
+
+def tags_beside(words: Sequence[str], tags: tuple[str, ...]) -> tuple[str, ...]:
+    """The tags that hold where devices are named on the command line: not those of a default."""
+    near = click.core.ParameterSource.COMMANDLINE
+    said = click.get_current_context().get_parameter_source("tags") is near
+    return tags if said or not words else ()
 
 
 def _nearness(name: str) -> int:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from edgeopt.cli import options, output
-from edgeopt.cli.fleet_options import folders, tag
+from edgeopt.cli.fleet_options import folders, tag, tags_beside
 from edgeopt.errors import EdgeoptError
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def leases(device: tuple[str, ...], tags: tuple[str, ...], as_json: bool) -> Non
 
     It ends at the time shown unless its owner shows before that it still runs.
     """
-    wanted = _wanted(",".join(device) or None, tags)
+    wanted = _wanted(",".join(device) or None, tags_beside(device, tags))
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         rows = list(pool.map(_row, wanted))
     if as_json:

@@ -76,3 +76,8 @@ def test_where_there_is_only_a_mean_its_interval_is_shown() -> None:
     runs = [ProcessRun(samples_ns=None, summary_ns=SUMMARY | {"mean": 1e8 + n}) for n in range(5)]
     line = row_of(shown(row("phone", measurement=measure(processes=runs, asked=5))), "phone")
     assert "100 ms (mean)" in line and "100 ms to 100 ms" in line
+
+
+def test_devices_that_nothing_was_run_on_are_not_called_well() -> None:
+    text = shown(row("a"), row("b"))
+    assert "made for 2 of 2 devices, and run on none" in text and "well" not in text

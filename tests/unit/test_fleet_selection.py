@@ -102,3 +102,16 @@ def test_no_device_may_be_named_all(tmp_path: Path) -> None:
     (tmp_path / "devices.toml").write_text('schema = 1\n[devices.all]\nurl = "ssh://h"\n')
     with pytest.raises(InputError, match="not local or all"):
         select("all", (), folders=[tmp_path])
+
+
+def test_a_device_that_is_named_beats_a_tag_of_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from edgeopt.cli.app import run
+
+    monkeypatch.setenv("EDGEOPT_CONFIG", str(tmp_path))
+    monkeypatch.setenv("EDGEOPT_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("EDGEOPT_TAG", "rpi")
+    (tmp_path / "devices.toml").write_text('schema = 1\n[devices.here]\nurl = "local"\n')
+    assert run(["devices", "leases", "here"]) == 0
+    assert run(["devices", "leases"]) == 2 and "rpi" in capsys.readouterr().err
