@@ -226,7 +226,7 @@ class Board:
         after = f" after {waited_s:.0f} s of waiting" if waited_s >= 1 else ""
         return DeviceError(
             f"{self.transport.name} is in use{after}: {other}.",
-            f"Wait longer (--wait SECONDS; it ends in {other.expires_in_s} s if its owner died),"
+            f"Wait longer (--wait SECONDS; it ends in {other.expires_in_s} s unless renewed),"
             " or end it with edgeopt devices release DEVICE --force.",
             details={"busy": True, "lease": other.to_json()},
         )
