@@ -95,6 +95,18 @@ def test_other_commands_under_way_hear_that_the_device_is_lost(tmp_path: Path) -
     assert len(ended) == 1 and "was lost" in ended[0]
 
 
+@pytest.mark.parametrize("there", [True, False])
+def test_a_doubted_device_is_asked_before_the_next_command(there: bool, tmp_path: Path) -> None:
+    adb = double(tmp_path, "echo done", there=there)
+    adb.doubted = True
+    if there:
+        assert adb.to_device("shell", "next", timeout_s=60).stdout == b"done\n"
+    else:
+        with pytest.raises(DeviceError, match="was lost"):
+            adb.to_device("shell", "next", timeout_s=60)
+    assert (asked(tmp_path), adb.doubted, adb.lost) == (1, False, not there)
+
+
 def test_a_deadline_is_kept_while_nothing_is_lost(tmp_path: Path) -> None:
     adb = double(tmp_path, "exec sleep 60", there=True)
     with pytest.raises(DeviceError, match="did not end within 2 s"):

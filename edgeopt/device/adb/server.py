@@ -98,11 +98,11 @@ def explain(name: str, said: str) -> DeviceError:
 
 class AdbProgram:
     """adb for one serial. `name` is for messages. `lost`: it did not answer, and is asked no more:
-    each step of cleaning up would wait for it once more."""
+    each step of cleaning up would wait for it once more. `doubted`: the next command asks first."""
 
     def __init__(self, path: str, serial: str) -> None:
         self.path, self.serial, self.name = path, serial, f"adb://{serial}"
-        self.lost = False
+        self.lost = self.doubted = False
         self._host = LocalTransport()
         self._host.name = self.name
 
@@ -123,7 +123,8 @@ class AdbProgram:
         adb waits for TCP to give up on a link that died with something on its way, a quarter of an
         hour: when nothing comes for a while, the device is asked whether it is there.
         """
-        if self.lost:
+        doubted, self.doubted = self.doubted, False
+        if self.lost or (doubted and not self._ask(min(timeout_s, _ALIVE_S))):
             raise self._gone()
         return self._host.run_watched(
             [self.path, "-s", self.serial, *words],
@@ -138,13 +139,13 @@ class AdbProgram:
         """True when the device was asked and answered. Raises DeviceError when it did not."""
         if not self.lost and quiet_s < _QUIET_S:
             return False
-        if self.ask():
+        if self._ask(_ALIVE_S):
             return True
         raise self._gone()
 
-    def ask(self) -> bool:
+    def _ask(self, timeout_s: float) -> bool:
         """Does it answer? If not it is lost."""
-        self.lost = self.lost or not self.answers(_ALIVE_S)
+        self.lost = self.lost or not self.answers(timeout_s)
         return not self.lost
 
     def _gone(self) -> DeviceError:

@@ -176,12 +176,11 @@ class AdbTransport:
 
     @contextlib.contextmanager
     def _noticing(self) -> Iterator[None]:
-        """A transfer that does not go on: is the device gone? Then cleaning up need not wait."""
+        """A transfer that did not go on: when the device is gone, cleaning up need not wait."""
         try:
             yield
         except DeviceError as error:
-            if "timeout_s" in error.details:
-                self._adb.ask()
+            self._adb.doubted = "timeout_s" in error.details
             raise
 
     @contextlib.contextmanager
