@@ -12,7 +12,7 @@ from edgeopt.device.enough import Done, Step, next_step
 from edgeopt.device.run import RunRequest, RunResult
 from edgeopt.device.runner import run
 from edgeopt.effort import Effort
-from edgeopt.errors import EdgeoptError
+from edgeopt.errors import DeviceError, EdgeoptError
 from edgeopt.measurement import ProcessRun, measure
 from edgeopt.progress import Progress, Silent
 
@@ -96,7 +96,9 @@ class _Runner:
     done: list[Done] = field(default_factory=list)
 
     def process(self, show: _Shown) -> bool:
-        """Run the next process; False when there have been enough."""
+        """Run the next process; False when there have been enough, or another has the device."""
+        if self._lost():
+            return False
         request, name = self.variant.request, self.variant.name
         step = next_step(self.effort, self.done, met=self._met(), deadline_s=request.timeout_s)
         if step is None:
@@ -113,6 +115,17 @@ class _Runner:
             raise
         self._take(result, began)
         return True
+
+    def _lost(self) -> bool:
+        """Has the lease ended? What was measured under it is kept, and says so; whoever has the
+        device now is not disturbed. Raises DeviceError where nothing was measured yet."""
+        lost = self.device.held.check() if self.device.held else ""
+        if lost and not self.done:
+            raise DeviceError(
+                f"{self.device.transport.name} may be another's now: its lease was lost ({lost}).",
+                "Try again: edgeopt devices leases shows who has it.",
+            )
+        return bool(lost)
 
     def _take(self, result: RunResult, began_s: float, *, complete: bool = True) -> None:
         number, seconds = len(self.done), time.monotonic() - began_s

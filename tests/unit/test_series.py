@@ -35,12 +35,15 @@ MODEL = demo_dir() / "fashion.tflite"
 ASKED: list[RunRequest] = []
 DISTURBED: set[int] = set()
 FAILS: set[int] = set()
+LOSES_ITS_LEASE: set[int] = set()
 
 
 def runtime_double(device: Device, request: RunRequest, progress: Progress) -> RunResult:
     """A double of a runtime: it runs nothing. Its calls of DISTURBED and FAILS go wrong."""
     number = len(ASKED)
     ASKED.append(request)
+    if number in LOSES_ITS_LEASE and device.held:
+        device.held.board.drop(device.held.lease.name)  # as `devices release --force` does
     if number in FAILS:
         raise DeviceError("The board of the double is gone.", "Nothing is to be done.")
     return RunResult(
@@ -62,7 +65,7 @@ def runtime_double(device: Device, request: RunRequest, progress: Progress) -> R
 @pytest.fixture
 def double(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
     monkeypatch.setitem(registry.BUILTINS["runtimes"], "litert", f"{__name__}:runtime_double")
-    for kept in (ASKED, DISTURBED, FAILS):
+    for kept in (ASKED, DISTURBED, FAILS, LOSES_ITS_LEASE):
         kept.clear()
     monkeypatch.chdir(tmp_path)
     return Store(tmp_path / "cache")
@@ -123,6 +126,16 @@ def test_what_was_finished_before_an_error_is_in_the_report(double: Store) -> No
     assert error is not None and error.exit_code == 5
     assert report.measurement is not None and report.measurement.runs == 6
     assert report.device is not None and report.failure is not None
+
+
+def test_a_run_whose_lease_was_ended_starts_nothing_more_beside_the_next_owner(
+    double: Store,
+) -> None:
+    LOSES_ITS_LEASE.add(1)
+    report, error = benchmarked(double, job(runs=10))
+    assert error is not None and error.exit_code == 6 and "lease on the device" in error.message
+    assert report.measurement is not None and len(report.measurement.processes) == 2
+    assert sum(request.runs > 0 for request in ASKED) == 2
 
 
 def variants(store: Store, *jobs: Job, interleave: bool = True) -> VariantsReport:
