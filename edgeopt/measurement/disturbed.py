@@ -48,7 +48,8 @@ def kinds_in_short(processes: Sequence[JudgedProcess]) -> str:
     """ "shared its cores (4 of 5), never settled (1 of 5)"."""
     total = len(processes)
     return ", ".join(
-        kind.name + (f" ({len(kind.numbers)} of {total})" if total > 1 else "")
+        kind.name
+        + (f" ({len(kind.numbers)} of {total}{_whose_figures(kind)})" if total > 1 else "")
         for kind in kinds(processes)
     )
 
@@ -61,6 +62,12 @@ def kinds_in_full(processes: Sequence[JudgedProcess]) -> list[str]:
     return lines + (
         [f"and {more} more kind{'s' if more > 1 else ''} of reasons"] if more > 0 else []
     )
+
+
+def _whose_figures(kind: Kind) -> str:
+    """The name of a kind may hold figures, and other processes others."""
+    same = len({_head(text) for text in kind.texts}) == 1
+    return "" if same else f", the figures of process {kind.numbers[0]}"
 
 
 def _head(reason: str) -> str:

@@ -43,7 +43,8 @@ def disturbance(measured: Measurement) -> str:
         return ""
     total = len(measured.processes)
     if total == 1:
-        text = f"Not judged, though disturbed: {'; '.join(measured.processes[0].reasons)}"
+        reasons = [reason.rstrip(".") for reason in measured.processes[0].reasons]
+        text = f"Not judged, though disturbed: {'; '.join(reasons)}"
     else:
         were = "was" if disturbed == 1 else "were"
         text = f"Not judged, though {disturbed} of {total} processes {were} disturbed: "
@@ -63,10 +64,10 @@ def notes_of(measured: Measurement) -> tuple[str, ...]:
     return (
         *([told] if told else []),
         *_basis_notes(measured),
-        *_call_notes(measured),
         *_process_notes(measured),
-        *_sample_notes(measured),
         *alone,
+        *_sample_notes(measured),
+        *_call_notes(measured),
     )
 
 

@@ -134,7 +134,7 @@ def _validity(measured: Measurement) -> str:
         return f"[yellow]{escape(head.lower())}[/],{escape(rest.rstrip('.'))}"
     out = len(measured.left_out)
     if measured.valid:
-        left = f", {out} disturbed and left out" if out else ""
-        return f"[green]✓[/] {_many(len(measured.pooled), 'process')} undisturbed{left}"
+        left = f"; {out} disturbed and left out" if out else ""
+        return f"[green]✓[/] {_many(len(measured.pooled), 'process')}, no disturbance seen{left}"
     reasons = "\n".join(escape(reason) for reason in measured.invalid_reasons)
     return f"[red]x invalid:[/] {reasons}"

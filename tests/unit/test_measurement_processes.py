@@ -110,6 +110,13 @@ def test_reasons_that_differ_in_figures_only_are_told_once() -> None:
     )
 
 
+def test_figures_that_differ_between_processes_say_whose_they_are() -> None:
+    taken = "the host of this virtual machine took {}% of its time"
+    runs = [process(1e6, n, invalid_reasons=(taken.format(3 + n),)) for n in range(2)]
+    told = measure(processes=runs, judged=False).disturbance
+    assert f"{taken.format(3)} (2 of 2, the figures of process 1)" in told
+
+
 def test_what_disturbed_processes_led_to_is_one_note_with_the_reasons() -> None:
     runs = [process(f * 1e6, n, invalid_reasons=THROTTLED) for n, f in enumerate((1, 1.3, 1, 1.2))]
     found = measure(processes=runs, precision=0.01, judged=False)

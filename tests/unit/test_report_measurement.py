@@ -46,7 +46,7 @@ def disturbed(judged: bool) -> Measurement:
 def test_a_clean_measurement_begins_with_the_latency_and_ends_with_a_tick() -> None:
     found = rows(several(1e6, 1, precision=0.01))
     assert (found[0][0], found[-1][0]) == ("latency", "valid")
-    assert found[-1][1].strip() == "✓ 5 processes undisturbed"
+    assert found[-1][1].strip() == "✓ 5 processes, no disturbance seen"
 
 
 def test_what_is_wrong_stands_before_the_latency_and_is_no_note() -> None:
