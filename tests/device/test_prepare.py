@@ -78,7 +78,7 @@ class Board:
         process = subprocess.Popen(
             [sys.executable, "-m", "edgeopt", *words],
             cwd=self.folder,
-            env=os.environ | {"EDGEOPT_LEASE_TTL": "4"},
+            env=os.environ | {"EDGEOPT_LEASE_TTL": "6"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -105,6 +105,21 @@ def until(true: Callable[[], bool], seconds: float = 30) -> bool:
     while not true() and time.monotonic() < end:
         time.sleep(0.05)
     return true()
+
+
+def measuring(board: Board) -> bool:
+    """Has the agent computed for long enough to be among its runs? On a busy machine that takes
+    longer by the clock, but not by its own."""
+    ticks = os.sysconf("SC_CLK_TCK")
+    for pid in board.sshd.sessions():
+        try:
+            words = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")
+            spent = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[11:13]
+        except OSError:
+            continue
+        if words[0] == sys.executable.encode() and sum(map(int, spent)) / ticks > 1.0:
+            return True
+    return False
 
 
 def answer(process: subprocess.Popen[str]) -> tuple[int, dict[str, Any], str]:
@@ -158,7 +173,7 @@ def test_a_host_that_is_killed_leaves_a_watcher_that_puts_it_back(board: Board) 
     assert until(lambda: prepared(board))
     process.kill()
     process.communicate(timeout=30)
-    assert until(lambda: board.governors == AS_BEFORE and not board.records, 20)
+    assert until(lambda: board.governors == AS_BEFORE and not board.records)
 
 
 def kill(pid: int) -> bool:
@@ -178,7 +193,7 @@ def test_an_agent_that_is_killed_ends_the_run_with_the_governor_put_back(board: 
     assert until(lambda: board.sshd.running(".pyz"))
     assert until(lambda: any(kill(pid) for pid in board.sshd.sessions()))
     code, document, err = answer(process)
-    assert code == 5 and "OOM" in err
+    assert code == 5 and "out of memory" in err
     assert document["preparation"]["restored"] is True
     assert board.governors == AS_BEFORE and board.records == []
 
@@ -277,8 +292,7 @@ def test_a_board_that_throttles_during_the_run_is_not_believed(
     board.write("class/thermal/cooling_device0/cur_state", 0)
     board.write("devices/platform/soc/soc:firmware/get_throttled", "0")
     process = board.start("--conditions", "judge", *SECONDS)
-    assert until(lambda: board.sshd.running(".pyz"))
-    time.sleep(1.0)
+    assert until(lambda: measuring(board))
     board.write(file, value)
     code, document, err = answer(process)
     assert code == 6 and reason in document["error"]["message"], err
@@ -294,8 +308,7 @@ def test_a_retry_waits_until_the_board_is_as_cool_as_it_was(board: Board) -> Non
 
     def kernel() -> None:
         """Heats up under the first process, then cools slowly."""
-        until(lambda: board.sshd.running(".pyz"))
-        time.sleep(1.0)
+        until(lambda: measuring(board))
         board.heat(85_000)
         board.write("class/thermal/cooling_device0/cur_state", 3)
         quiet = time.monotonic()
