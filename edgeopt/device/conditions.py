@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import chain, pairwise
 from typing import Any
 
-from edgeopt.device.shared_cores import shared_cores
+from edgeopt.device.shared_cores import shared_cores, tells_of_others
 
 __all__ = ["changed_conditions", "compact", "judge", "remarks"]
 
@@ -79,7 +79,8 @@ def remarks(conditions: Mapping[str, Any]) -> tuple[str, ...]:
             "Conditions unknown: this board tells neither its clock, nor its temperature, nor"
             " whether it throttles."
         )
-    if "usage" in (during := _table(conditions, "during")) and not during["usage"]:
+    during = _table(conditions, "during")
+    if "usage" in during and not tells_of_others(_table(during, "usage")):
         said.append(
             "Whether others used its cores meanwhile is unknown: the board does not tell, or the"
             " run was too short."

@@ -14,7 +14,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-__all__ = ["shared_cores"]
+__all__ = ["shared_cores", "tells_of_others"]
 
 _WAITED, _LEAST_WAITED_S = 0.08, 0.02
 _OTHERS_CORES, _OTHERS_SHARE, _LEAST_OTHERS_S = 0.25, 0.10, 0.1  # 0.1 s: ten ticks of the counter
@@ -38,6 +38,12 @@ def shared_cores(usage: Mapping[str, Any]) -> Iterator[str]:
     if held > _QUOTA * wall:
         yield f"the container's CPU quota held it back for {_percent(held, wall)} of the time"
     yield from _memory(usage, wall)
+
+
+def tells_of_others(usage: Mapping[str, Any]) -> bool:
+    """Could `shared_cores` have seen others at work? Not in a run of a few ticks."""
+    known = _number(usage, "own_cpu_s") is not None and _number(usage, "others_cpu_s") is not None
+    return known and (_number(usage, "wall_s") or 0.0) >= _SHORT_S
 
 
 def _shared(usage: Mapping[str, Any], wall: float, own: float) -> Iterator[str]:

@@ -157,6 +157,8 @@ def test_a_board_without_readings_is_called_unknown() -> None:
 def test_a_run_that_ended_before_anybody_could_look_is_not_called_alone() -> None:
     short = {"before": COOL, "during": {"readings": [], "usage": {}}, "after": COOL}
     assert judge(short) == () and "unknown" in remarks(short)[0]
+    ticks = run({}, wall_s=0.05)
+    assert judge(ticks) == () and "run was too short" in remarks(ticks)[0]
 
 
 def test_a_report_keeps_the_range_of_what_was_read_in_between() -> None:
