@@ -91,12 +91,21 @@ def compare(
         raise ResultError(
             f"{_name(new, documents[1])} is slower than {_name(old, documents[0])}: "
             f"{result.figures}",
-            "Find what changed, or accept it with a higher --threshold"
-            f" (now {100 * threshold:.4g}%).",
+            _what_next(measured, threshold, together=together),
             reached=content,
         )
     if as_json:
         output.emit("compare", content)
+
+
+def _what_next(measured: Sequence[Measurement], threshold: float, *, together: bool) -> str:
+    accept = f"accept it with a higher --threshold (now {100 * threshold:.4g}%)."
+    if not together and any(side.disturbance for side in measured):
+        return (
+            "Disturbed processes are in it, and not measured in alternation: see whether edgeopt"
+            f" benchmark OLD NEW --interleave says the same, or {accept}"
+        )
+    return f"Find what changed, or {accept}"
 
 
 def _measured(path: Path, document: Mapping[str, Any]) -> Measurement:

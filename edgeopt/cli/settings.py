@@ -63,6 +63,11 @@ KEYS: dict[str, tuple[type, ...]] = {
     "preprocess": (str, dict),
 }
 
+_WORDS: dict[type, str] = {
+    str: 'a text in "quotes"', int: "a whole number", float: "a number", bool: "true or false",
+    dict: "a table",
+}  # fmt: skip
+
 
 @cache
 def _content() -> dict[str, Any]:
@@ -84,8 +89,9 @@ def _check(key: str, value: Any) -> None:
         guess = f"Did you mean {near[0]}?" if near else f"Known keys: {', '.join(sorted(KEYS))}."
         raise InputError(f"{where}: unknown key {key!r}.", guess)
     if not isinstance(value, KEYS[key]) or (isinstance(value, bool) and bool not in KEYS[key]):
-        wanted = " or ".join(t.__name__ for t in KEYS[key])
-        raise InputError(f"{where}: {key} must be a {wanted}, not {type(value).__name__}.")
+        wanted = " or ".join(_WORDS[t] for t in KEYS[key])
+        given = _WORDS.get(type(value), type(value).__name__)
+        raise InputError(f"{where}: {key} must be {wanted}, not {given}.")
 
 
 def _line(key: str) -> int:

@@ -266,3 +266,13 @@ def test_a_time_that_no_clock_can_show_names_the_file(write: Any, time_ns: int) 
     error = compared(write("good", report(several(1e6, 1))), write("odd", odd)).exception
     assert getattr(error, "exit_code", None) == 2, error
     assert "odd.json" in str(error) and "is no duration" in str(error)
+
+
+def test_a_regression_among_disturbed_processes_is_to_be_measured_in_alternation(
+    write: Any,
+) -> None:
+    slow = [process(1.2e6, n, invalid_reasons=("it shared its cores",)) for n in range(5)]
+    new = write("new", report(measure(processes=slow, judged=False)))
+    error = compared(write("old", report(several(1e6, 1))), new).exception
+    assert error is not None and error.exit_code == 6  # type: ignore[attr-defined]
+    assert "not measured in alternation" in str(error) and "--interleave" in str(error)

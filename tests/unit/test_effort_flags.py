@@ -115,6 +115,9 @@ def test_edgeopt_toml_sets_what_measuring_and_comparing_need(tmp_path: Path) -> 
     (tmp_path / "edgeopt.toml").write_text(toml + 'confidence = "95%"\nsession_noise = 0.0\n')
     done = edgeopt(tmp_path, "compare", "a.json", "b.json")
     assert done.returncode == 2 and "Cannot read a.json" in done.stderr, done.stderr
+    (tmp_path / "edgeopt.toml").write_text("processes = true\n")
+    done = edgeopt(tmp_path, "compare", "a.json", "b.json")
+    assert "processes must be a whole number, not true or false" in done.stderr, done.stderr
     (tmp_path / "edgeopt.toml").write_text('threshold = "much"\n')
     done = edgeopt(tmp_path, "compare", "a.json", "b.json")
     assert done.returncode == 2 and "'much' is no fraction" in done.stderr
