@@ -81,7 +81,7 @@ def test_no_flag_or_setting_that_reaches_a_device_is_a_command(user: User, evil:
 
 def test_what_is_kept_is_for_its_owner_alone(user: User) -> None:
     samples = f"{demo_dir() / 'samples.npz'}:x"
-    words = ("deploy", str(demo_dir() / "fashion.keras"), "--device", "board", *SHORT)
+    words = ("deploy", str(demo_dir() / "fashion.tflite"), "--device", "board", *SHORT)
     done = user.run(*words, "--calibration", samples, "--report", "r.json")
     assert done.returncode == 0, done.stderr
     roots = (user.board.home / ".cache/edgeopt", user.home / ".cache/edgeopt/artifacts")
