@@ -153,7 +153,8 @@ cd "$r" 2>/dev/null || exit 0
 stuck=; for e in prepared-*; do
   [ ! -f "$e" ] || sh -c "$back" edgeopt "$PWD" "$e" "$@" </dev/null >/dev/null || stuck=1; done
 for e in * .*; do
-  case $e in $h*|tmp-*|run-*|lease-*|edgeopt.lock) ;; *) continue;; esac
+  case $e in lease-reserved-*) continue;; # whoever is here may: it is their own
+    $h*|tmp-*|run-*|lease-*|edgeopt.lock) ;; *) continue;; esac
   case $e in run-*-uses|lease-*) ;; *) find "./$e" -type f -exec ls -ln {} +;; esac
   rm -rf "./$e" || exit 16
 done

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from edgeopt.cli.app import run as command_line
-from edgeopt.device import Device, DeviceSpec, connect, held
+from edgeopt.device import Device, DeviceSpec, clean, connect, held
 from edgeopt.device.leasing import holding
 from edgeopt.device.leasing.lease import Board, Held
 from edgeopt.device.local import LocalTransport
@@ -208,6 +208,18 @@ def test_a_reservation_outlives_the_process_and_lets_its_owner_in(
     with connect(spec) as device:
         assert [lease.purpose for lease in holding.release(device, force=False)] == ["study"]
     assert (tmp_path / "mine").is_dir() and not list((tmp_path / "mine").iterdir())
+
+
+def test_a_board_that_is_cleaned_stays_reserved(
+    spec: DeviceSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEOPT_STATE", str(tmp_path / "mine"))
+    with connect(spec) as device:
+        reserved(device)
+    with held(spec, purpose="devices clean", wait_s=0) as device:
+        clean(device)
+    with connect(spec) as device:
+        assert [lease.purpose for lease in holding.release(device, force=False)] == ["study"]
 
 
 def test_what_cannot_be_noted_here_is_not_reserved(
