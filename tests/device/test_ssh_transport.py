@@ -183,6 +183,16 @@ def test_endless_output_is_ended_on_the_device_too(sshd: Sshd, device: Device) -
     assert not sshd.running("endless-marker")
 
 
+def test_a_file_that_never_ends_is_not_fetched_for_ever(
+    device: Device, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("edgeopt.device.ssh.transport.MAX_PULL_BYTES", 1 << 20)
+    with pytest.raises(DeviceError, match="too large to fetch"):
+        device.transport.pull("/dev/zero", tmp_path / "zeros", timeout_s=30)
+    assert (tmp_path / "zeros").stat().st_size <= 1 << 20
+    assert device.transport.run(["echo", "alive"], timeout_s=10).stdout == b"alive\n"
+
+
 def test_a_hung_command_is_killed_on_the_device_at_its_deadline(sshd: Sshd, device: Device) -> None:
     start = time.monotonic()
     with pytest.raises(DeviceError, match=r"did not end within 0\.5 s"):
