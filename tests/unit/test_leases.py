@@ -222,6 +222,13 @@ def test_a_board_that_is_cleaned_stays_reserved(
         assert [lease.purpose for lease in holding.release(device, force=False)] == ["study"]
 
 
+def test_nothing_is_left_of_a_board_that_is_cleaned(spec: DeviceSpec) -> None:
+    with held(spec, purpose="devices clean", wait_s=0) as device:
+        folder = Path(device.workspace.root)
+        clean(device)
+    assert not folder.exists()
+
+
 def test_what_cannot_be_noted_here_is_not_reserved(
     spec: DeviceSpec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

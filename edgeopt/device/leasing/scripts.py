@@ -68,7 +68,8 @@ exit 0"""
 
 # $3... names; what others still hold keeps the folder. Exit 14: one of them is another login's.
 DROP = (
-    _ENTER
+    '[ -d "$1" ] || exit 0\n'  # `devices clean` has just removed it
+    + _ENTER
     + r"""shift 2; stuck=
 for n do rm -f "./$n" "./$n-beat" "./tmp-$n"* || stuck=1; done; [ -z "$stuck" ] || exit 14"""
 )
