@@ -105,7 +105,7 @@ def compare(
     The ratio is Hodges and Lehmann's shift of the processes' log medians with the interval of the
     Wilcoxon, Mann and Whitney test, which no disturbed process and no skew makes lie. Below five
     processes a side that has none at 99%: then Welch's interval of the difference of their means
-    (Biometrika 34, 1947).
+    (Biometrika 34, 1947), or that of one variance for both sides where it is wider.
     """
     reasons = [
         f"the {name} measurement is invalid: {reason}"
@@ -194,8 +194,8 @@ def _difference(
         return "ranks", shift(old.logs, new.logs), ends
     difference = statistics.fmean(new.logs) - statistics.fmean(old.logs)
     alone = all(side.between is None for side in (old, new))
-    spread = _spread(old, new)
-    around = [_around(difference, spread, level) for level in confidences]
+    spreads = _spreads(old, new)
+    around = [_around(difference, spreads, level) for level in confidences]
     return "runs" if alone else "welch", difference, around
 
 
@@ -209,8 +209,9 @@ def _own_error(process: JudgedProcess) -> float | None:
     return (summary["stdev"] / summary["mean"]) ** 2 / runs
 
 
-def _spread(old: _Side, new: _Side) -> tuple[float, float] | None:
-    """Variance of the difference, and its degrees of freedom.
+def _spreads(old: _Side, new: _Side) -> list[tuple[float, float]]:
+    """Variance of the difference and its degrees of freedom, by Welch and with one variance for
+    both sides; none where it is unknown.
 
     Never less than the runs' own scatter makes it. A side of one process is taken to vary as the
     other side does; where both are, only the runs' scatter is known.
@@ -218,27 +219,33 @@ def _spread(old: _Side, new: _Side) -> tuple[float, float] | None:
     known = [side for side in (old, new) if side.between is not None]
     if not known:
         if old.error is None or new.error is None:
-            return None
-        return old.error + new.error, math.inf
-    total, below = 0.0, 0.0
+            return []
+        return [(old.error + new.error, math.inf)]
+    total, below, shared = 0.0, 0.0, 0.0
     for side in (old, new):
         source = side if side.between is not None else known[0]
         assert source.between is not None
-        part = max(source.between, source.error or 0.0) / len(side.logs)
+        varies = max(source.between, source.error or 0.0)
+        part = varies / len(side.logs)
         total += part
+        shared += varies * (len(side.logs) - 1)
         below += part**2 / (len(source.logs) - 1)
     if len(known) == 1:
-        return total, len(known[0].logs) - 1
-    return total, total**2 / below if below else math.inf
+        return [(total, len(known[0].logs) - 1)]
+    free = len(old.logs) + len(new.logs) - 2
+    pooled = shared / free * (1 / len(old.logs) + 1 / len(new.logs))
+    return [(total, total**2 / below if below else math.inf), (pooled, free)]
 
 
 def _around(
-    difference: float, spread: tuple[float, float] | None, confidence: float
+    difference: float, spreads: Sequence[tuple[float, float]], confidence: float
 ) -> tuple[float, float] | None:
-    if spread is None:
+    """The widest of Student's intervals: Welch's alone is wrong 17 times in 1000 at 99% where two
+    processes are held against five (simulated)."""
+    if not spreads:
         return None
-    variance, df = spread
-    tail = (1 + confidence) / 2
-    factor = t_quantile(tail, df) if df < 1e6 else statistics.NormalDist().inv_cdf(tail)
-    half = factor * math.sqrt(variance)
+    tail, half = (1 + confidence) / 2, 0.0
+    for variance, df in spreads:
+        factor = t_quantile(tail, df) if df < 1e6 else statistics.NormalDist().inv_cdf(tail)
+        half = max(half, factor * math.sqrt(variance))
     return math.exp(difference - half), math.exp(difference + half)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from itertools import accumulate, combinations
-from math import comb
+from math import comb, exp, log
 
 import pytest
 from measuring import SUMMARY, noisy, process, several
@@ -63,8 +63,6 @@ def test_the_ratio_lies_in_its_intervals_and_the_surer_one_is_wider() -> None:
 
 
 def test_below_five_processes_the_interval_is_welchs() -> None:
-    from math import exp, log
-
     old, new = [1.0e6, 1.1e6, 1.3e6], [2.0e6, 2.1e6, 2.05e6, 1.9e6]
     sides = [
         measure(
@@ -84,6 +82,21 @@ def test_below_five_processes_the_interval_is_welchs() -> None:
     assert found.interval == pytest.approx(
         (exp(means[1] - means[0] - half), exp(means[1] - means[0] + half))
     )
+
+
+def test_two_processes_that_agree_by_chance_do_not_make_five_others_surer() -> None:
+    """Their small variance counts with its one degree of freedom, beside the four of the others."""
+    centres = ([1_000_000, 1_000_100], [1_000_000, 1_020_000, 1_040_000, 980_000, 1_010_000])
+    sides, widths = [], []
+    for values in centres:
+        runs = [process(samples_ns=[value] * 20) for value in values]
+        logs = [log(value) for value in values]
+        sides.append(measure(processes=runs))
+        widths.append(sum((x - sum(logs) / len(logs)) ** 2 for x in logs))
+    half = t_quantile(0.995, 5) * (sum(widths) / 5 * (1 / 2 + 1 / 5)) ** 0.5
+    found = compare(*sides)
+    assert found.method == "welch" and found.interval is not None
+    assert found.interval[1] / found.interval[0] == pytest.approx(exp(2 * half))
 
 
 def test_of_five_processes_a_side_the_interval_is_that_of_the_rank_sum() -> None:
