@@ -46,8 +46,8 @@ _ROWS = ("variants", "devices")
 @click.option(
     "--allow", multiple=True, metavar="KEY=REASON",
     help="Compare although KEY (device, runtime, runtime-version, accelerator, threads,"
-    " preparation, shapes, inputs, effort) differs or is too little; the reason is reported."
-    " Repeatable.",
+    " preparation, shapes, inputs, parity, effort) differs or is too little; the reason is"
+    " reported. Repeatable.",
 )  # fmt: skip
 @options.as_json
 def compare(
@@ -82,7 +82,7 @@ def compare(
     together = old == new and all(d.get("interleaved") for d in documents)
     session = 0.0 if together else session_noise
     result = judge(*measured, threshold=threshold, confidence=confidence, session=session)
-    notes = _notes(measured, result, together=together)
+    notes = _unfinished(documents) + _notes(measured, result, together=together)
     sides = [_side(m, result.basis) for m in measured]
     content |= {**result.to_json(), "notes": notes, "sides": sides}
     if not as_json:
@@ -146,6 +146,8 @@ def _refuse(found: Sequence[Difference], content: Mapping[str, Any]) -> None:
         return
     keys = list(dict.fromkeys(d.key for d in refused))
     hint = "Measure both on the same device with the same runtime, threads and inputs"
+    if "parity" in keys:
+        hint = "A model whose answers are wrong has no latency to compare: mend it first"
     if keys == ["effort"]:
         hint = "Measure with more than one process (--processes 5)"
     flags = " ".join(f'--allow "{key}=REASON"' for key in keys)
@@ -206,6 +208,16 @@ def _row(path: Path, document: Mapping[str, Any], name: str | None) -> dict[str,
     if name not in rows:
         raise InputError(f"{path} has no {name!r}.", known)
     return {**rows[name], "row": name, "interleaved": document.get("interleaved")}
+
+
+def _unfinished(documents: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What ended a run whose times are compared as far as they came."""
+    told = []
+    for name, document in zip(("old", "new"), documents, strict=True):
+        error = document.get("error")
+        if isinstance(error, dict):
+            told.append(f"The run of the {name} one ended early: {error.get('message')}")
+    return told
 
 
 def _notes(measured: Sequence[Measurement], result: Comparison, *, together: bool) -> list[str]:

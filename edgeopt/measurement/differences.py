@@ -21,6 +21,7 @@ KEYS = {
     "preparation": "the frequency governor, and the cores that runs were pinned to",
     "shapes": "the shapes of the model's inputs",
     "inputs": "the values that the runs were given",
+    "parity": "answers that agree with the host's",
     "effort": "more than one process on each side",
 }
 _DEVICE = {
@@ -65,6 +66,9 @@ def differences(
     found += _differ("preparation", "pinned to cores", _cores(old), _cores(new))
     found += _differ("shapes", "input shapes", _shapes(old), _shapes(new))
     found += _inputs(*devices)
+    for name, document in (("old", old), ("new", new)):
+        if _table(document.get("parity")).get("passed") is False:
+            found.append(("parity", f"the {name} one computes other answers than the host"))
     counts = [len(m.pooled) for m in measured]
     if min(counts) < 2:
         found.append(("effort", f"{_processes(counts)}: how much processes differ is unknown"))

@@ -276,3 +276,19 @@ def test_a_regression_among_disturbed_processes_is_to_be_measured_in_alternation
     error = compared(write("old", report(several(1e6, 1))), new).exception
     assert error is not None and error.exit_code == 6  # type: ignore[attr-defined]
     assert "not measured in alternation" in str(error) and "--interleave" in str(error)
+
+
+def test_a_build_that_computes_other_answers_is_not_called_faster(write: Any) -> None:
+    wrong = report(several(0.8e6, 2)) | {"parity": {"passed": False, "max_abs_diff": 9.0}}
+    paths = write("old", report(several(1e6, 1))), write("new", wrong)
+    error = compared(*paths).exception
+    assert error is not None and error.exit_code == 6  # type: ignore[attr-defined]
+    assert "the new one computes other answers" in str(error) and "mend it first" in str(error)
+    done = compared(*paths, "--allow", "parity=the tolerance was too strict", "--json")
+    assert json.loads(done.stdout)["verdict"] == "faster"
+
+
+def test_a_run_that_was_stopped_is_compared_as_far_as_it_came_and_says_so(write: Any) -> None:
+    stopped = report(several(1e6, 2)) | {"error": {"message": "Stopped.", "exit_code": 130}}
+    done = compared(write("old", report(several(1e6, 1))), write("new", stopped), "--json")
+    assert json.loads(done.stdout)["notes"][0] == "The run of the new one ended early: Stopped."
