@@ -37,7 +37,7 @@ from edgeopt.store import Store, publish
 
 __all__ = [
     "as_it_is", "benchmark", "compile_model", "compile_together", "convert", "deploy",
-    "deploy_made", "made", "plan", "planned",
+    "deploy_made", "made", "plan", "planned", "profile",
 ]  # fmt: skip
 
 # Measure; then what the job asks for besides, each in processes of its own.
