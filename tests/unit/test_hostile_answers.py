@@ -12,13 +12,12 @@ from typing import Any
 import pytest
 
 from edgeopt.device import Device, DeviceSpec, connect
+from edgeopt.device.conditions import compact, judge, remarks
 from edgeopt.device.load.answer import checked_load
 from edgeopt.device.load.figures import load_figures
 from edgeopt.device.profiling.answer import checked_profile
 from edgeopt.device.python_runner.answer import Asked, Listener, checked
 from edgeopt.device.python_runner.errors import explained
-from edgeopt.device.run import RunResult
-from edgeopt.device.runner import _judged
 from edgeopt.device.told import told
 from edgeopt.errors import DeviceError, EdgeoptError
 from edgeopt.load import Load
@@ -158,20 +157,18 @@ def read_run(messages: list[Any]) -> str:
     if "result" not in listener.lines:
         raise DeviceError("no result", "")
     answer = checked(listener.answer(), asked, elapsed_ns=10**9)
-    values = {key: getattr(answer, key) for key in vars(answer) if key not in ("base_rss_bytes",)}
-    result = _judged(RunResult(**{**values, "outputs": None}))
     process = ProcessRun(
-        warmup_ns=result.warmup_ns,
-        samples_ns=result.samples_ns,
-        first_ns=result.first_ns,
-        init_ns=result.init_ns,
-        peak_rss_bytes=result.peak_rss_bytes,
-        conditions=result.conditions,
-        invalid_reasons=result.invalid_reasons,
+        warmup_ns=answer.warmup_ns,
+        samples_ns=answer.samples_ns,
+        first_ns=answer.first_ns,
+        init_ns=answer.init_ns,
+        peak_rss_bytes=answer.peak_rss_bytes,
+        conditions=compact(answer.conditions),
+        invalid_reasons=judge(answer.conditions),
     )
     measured = measure(processes=[process], judged=False)
-    json.dumps([measured.to_json(), dict(result.facts)], allow_nan=False)
-    return conditions_text(measured) + " ".join(result.notes)
+    json.dumps([measured.to_json(), dict(answer.facts)], allow_nan=False)
+    return conditions_text(measured) + " ".join(remarks(answer.conditions))
 
 
 def test_any_answer_to_a_run_is_read_or_refused() -> None:
