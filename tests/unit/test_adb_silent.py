@@ -21,6 +21,7 @@ _DOUBLE = """#!/bin/sh
 # A double of adb: it answers `shell echo alive` while the file `there` lies beside it.
 echo "$*" >>{folder}/asked
 case "$*" in
+disconnect*) ;;
 *"echo alive") [ -e {folder}/there ] && echo alive || exec sleep 60;;
 *) {command};;
 esac
@@ -33,13 +34,13 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "_ALIVE_S", 1.0)
 
 
-def double(folder: Path, command: str, *, there: bool) -> AdbProgram:
+def double(folder: Path, command: str, *, there: bool, serial: str = "double") -> AdbProgram:
     program = folder / "adb"
     program.write_text(_DOUBLE.format(folder=folder, command=command))
     program.chmod(0o755)
     if there:
         (folder / "there").touch()
-    return AdbProgram(str(program), "double")
+    return AdbProgram(str(program), serial)
 
 
 def asked(folder: Path) -> int:
@@ -76,6 +77,15 @@ def test_a_lost_device_is_not_asked_again(tmp_path: Path) -> None:
     with pytest.raises(DeviceError, match="was lost"):
         adb.to_device("shell", "clean up", timeout_s=60)
     assert (tmp_path / "asked").read_text() == before
+
+
+@pytest.mark.parametrize(("serial", "times"), [("10.9.8.7:5555", 1), ("USB0123", 0)])
+def test_a_network_link_that_is_lost_is_given_up(serial: str, times: int, tmp_path: Path) -> None:
+    adb = double(tmp_path, "exec sleep 60", there=False, serial=serial)
+    adb.doubted = True
+    with pytest.raises(DeviceError, match="was lost"):
+        adb.to_device("shell", "next", timeout_s=60)
+    assert (tmp_path / "asked").read_text().count(f"disconnect {serial}") == times
 
 
 def test_other_commands_under_way_hear_that_the_device_is_lost(tmp_path: Path) -> None:

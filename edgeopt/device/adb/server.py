@@ -6,6 +6,7 @@ link. ANDROID_ADB_SERVER_PORT chooses another server than the user's own, as adb
 
 from __future__ import annotations
 
+import contextlib
 import re
 import time
 from collections.abc import Callable
@@ -21,6 +22,7 @@ _SERVER_START_S = 20.0  # 3 s on a fast host: it looks for USB and mDNS devices 
 _CALL_S = 5.0
 _QUIET_S = 12.0  # of a command, before the device is asked whether it is there
 _ALIVE_S = 8.0  # a phone that computes on all cores answers late
+_DISCONNECT_S = 2.0  # it is only the server that has to answer
 _POLL_S = 0.2
 _NETWORK_SERIAL = re.compile(r"(\[[0-9A-Fa-f:.%\w]+\]|[A-Za-z0-9_.-]+):[0-9]{1,5}")
 
@@ -145,7 +147,12 @@ class AdbProgram:
 
     def _ask(self, timeout_s: float) -> bool:
         """Does it answer? If not it is lost."""
-        self.lost = self.lost or not self.answers(timeout_s)
+        if not self.lost and not self.answers(timeout_s):
+            self.lost = True
+            if _NETWORK_SERIAL.fullmatch(self.serial):
+                # Else what was under way arrives when the link is back, after the next clean-up.
+                with contextlib.suppress(DeviceError):
+                    self.call("disconnect", self.serial, timeout_s=_DISCONNECT_S)
         return not self.lost
 
     def _gone(self) -> DeviceError:

@@ -24,7 +24,7 @@ __all__ = ["blocks", "pull", "push"]
 _CHUNK = 64 << 10  # SYNC_DATA_MAX
 _MODE = 0o100600
 _TELL_BYTES = 1 << 20
-_STALL_S = 20.0  # a transfer that moves nothing for so long is dead
+_STALL_S = 15.0  # a transfer that moves nothing for so long is dead
 
 
 def push(
