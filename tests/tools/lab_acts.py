@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import adbutils
-from tools.lab import Ended, Lab
+from tools.lab import Ended, Lab, Session
 
 _LIBFAKETIME = "/usr/lib/x86_64-linux-gnu/faketime/libfaketime.so.1"
 
@@ -35,11 +35,20 @@ def _pushing(lab: Lab, happens: Callable[[], object]) -> Ended:
     lab.emptied()
     lab.board.slow(2e6)
     session = lab.start("--runs", 20, model=lab.heavy)
-    session.until(lab.arriving, "the push")
-    time.sleep(lab.random.uniform(0, 0.5))
+    _await_push(lab, session)
     happens()
     session.happened()
     return session.end()
+
+
+def _await_push(lab: Lab, session: Session) -> None:
+    """Return when part of a large model has arrived, and part has not."""
+    if lab.kind == "adb":  # adbd shows a file only when it is whole
+        session.reach("Sending the model")
+        time.sleep(0.8)
+    else:
+        session.until(lab.arriving, "the push")
+    time.sleep(lab.random.uniform(0, 0.5))
 
 
 def cut_pushing(lab: Lab) -> Ended:
@@ -134,7 +143,7 @@ def full_pushing(lab: Lab) -> Ended:
     def act() -> Ended:
         lab.board.slow(0.7e6)
         session = lab.start("--runs", 20, model=lab.heavy)
-        session.until(lab.arriving, "the push")
+        _await_push(lab, session)
         _fill(lab)
         session.happened()
         return session.end()

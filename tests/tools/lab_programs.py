@@ -56,7 +56,8 @@ def out_of_memory(lab: Lab) -> Ended:
 def adb_out_of_memory(lab: Lab) -> Ended:
     """The same around the double of benchmark_model, which asks for 300 MB."""
     with memory_limit(64 << 20) as members:
-        greedy = "sleep 4; x=$(head -c 300000000 /dev/zero | tr '\\0' x); echo ${#x}"
+        wait = "until grep -q edgeopt-lab /proc/$$/cgroup; do sleep 0.1; done"
+        greedy = f"{wait}; x=$(head -c 300000000 /dev/zero | tr '\\0' x); echo ${{#x}}"
         session = lab.start("--runs", 20, "--benchmark-binary", lab.double(greedy))
         session.until(lab.busy, "the run on the board")
         for pid in lab.programs():
