@@ -10,6 +10,7 @@ from rich.console import RenderableType
 from rich.markup import escape
 from rich.table import Table
 
+from edgeopt.errors import ResultError
 from edgeopt.report.conditions import add_conditions
 from edgeopt.report.fleet import DeviceRow, FleetReport
 from edgeopt.report.profile import profile_view
@@ -73,8 +74,9 @@ def fleet_notes(fleet: FleetReport) -> list[str]:
     said: dict[str, list[str]] = {}
     for row in fleet.rows:
         content = row.content()
-        measured = (content.get("measurement") or {}).get("notes") or ()
-        for note in dict.fromkeys((*map(str, measured), *map(str, content.get("notes") or ()))):
+        measured = content.get("measurement") or {}
+        told = [*_reasons(row, measured), *(measured.get("notes") or ())]
+        for note in dict.fromkeys(map(str, (*told, *(content.get("notes") or ())))):
             said.setdefault(note, []).append(row.name)
     everyone = len(fleet.rows)
     own = [
@@ -82,6 +84,13 @@ def fleet_notes(fleet: FleetReport) -> list[str]:
         for text, names in said.items()
     ]
     return [*fleet.notes, *own]
+
+
+def _reasons(row: DeviceRow, measured: Mapping[str, Any]) -> list[str]:
+    """Why its times are invalid, where the error that ended it says something else."""
+    if not measured or measured["valid"] or row.exit_code == ResultError.exit_code:
+        return []
+    return [f"Invalid: {'; '.join(map(str, measured['invalid_reasons']))}."]
 
 
 def _visible(text: object) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,9 @@ def test_where_there_is_only_a_mean_its_interval_is_shown() -> None:
 def test_devices_that_nothing_was_run_on_are_not_called_well() -> None:
     text = shown(row("a"), row("b"))
     assert "made for 2 of 2 devices, and run on none" in text and "well" not in text
+
+
+def test_why_times_are_invalid_is_said_also_where_the_run_was_stopped() -> None:
+    stopped = {"message": "Stopped.", "hint": "", "exit_code": 130}
+    hot = replace(row("a", measurement=measured("it was too hot", judged=True)), error=stopped)
+    assert "too hot" in shown(hot, row("b"))
