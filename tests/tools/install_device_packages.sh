@@ -5,6 +5,7 @@ set -eu
 
 packages="openssh-server openssh-sftp-server openssh-client mmdebstrap iproute2"
 packages="$packages gcc libc6-dev gcc-aarch64-linux-gnu libc6-dev-arm64-cross"  # the native runner
+packages="$packages busybox mksh"  # the shells of small boards and of Android
 
 if ! command -v dpkg-query >/dev/null; then
     echo "not Debian or Ubuntu: install by hand what stands for: $packages" >&2
