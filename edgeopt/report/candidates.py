@@ -6,11 +6,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.markup import escape
 from rich.table import Table
 
 from edgeopt.plan import Candidate, Plan
 from edgeopt.report.measurement import half_text
+from edgeopt.report.printable import plain
 from edgeopt.report.units import bytes_text, duration_text, percent_text
 
 __all__ = ["PlanTable", "candidates_table", "latency_text", "search_text"]
@@ -24,10 +24,6 @@ _STATUS = {
     "measured": "[green]✓[/]",
     "invalid": "[red]invalid[/]",
 }
-
-
-def _plain(text: object) -> str:
-    return escape("".join(c if c.isprintable() else "�" for c in str(text)))
 
 
 class PlanTable:
@@ -56,7 +52,7 @@ class PlanTable:
             table.add_column("runs on", no_wrap=True)
         table.add_column("costs")
         for candidate in self.plan.candidates:
-            row = [self._mark(candidate), _plain(candidate.name), _size(candidate)]
+            row = [self._mark(candidate), plain(candidate.name), _size(candidate)]
             row.append(", ".join(_DATA[n] for n in candidate.needs) or "none")
             if wide:
                 row.append(", ".join(candidate.support))
@@ -79,7 +75,7 @@ class PlanTable:
         grid.add_column(overflow="fold", max_width=34)
         grid.add_column(overflow="fold", style="dim")
         for reason, names in groups.items():
-            grid.add_row(_plain(", ".join(names)), _plain(reason))
+            grid.add_row(plain(", ".join(names)), plain(reason))
         return grid
 
 
@@ -87,7 +83,7 @@ def search_text(plan: Plan) -> str:
     """What a deploy under the accuracy budget tries, in that order, and which of it is trained."""
     trained = {c.name for c in plan.candidates if c.spec.techniques}
     names = [
-        f"{number}. {_plain(name)}{' [dim](training)[/]' if name in trained else ''}"
+        f"{number}. {plain(name)}{' [dim](training)[/]' if name in trained else ''}"
         for number, name in enumerate(plan.search, 1)
     ]
     return "\n".join(["in this order, until one keeps the accuracy budget:", *names])
@@ -117,7 +113,7 @@ def candidates_table(
         on = row["name"] in marked
         table.add_row(
             "[green]*[/]" if on else "",
-            _plain(row["name"]),
+            plain(row["name"]),
             "-" if row["accuracy"] is None else f"{row['accuracy']:.4f}",
             "-" if row["drop"] is None else percent_text(row["drop"]),
             "-" if row["size_bytes"] is None else bytes_text(row["size_bytes"]),

@@ -13,7 +13,7 @@ from rich.text import Text
 from edgeopt.measurement import Comparison
 from edgeopt.measurement.differences import Difference
 from edgeopt.report.measurement import fine_text, interval_text
-from edgeopt.report.terminal import visible
+from edgeopt.report.printable import visible
 
 __all__ = ["comparison_view"]
 

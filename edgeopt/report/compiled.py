@@ -6,20 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 
 from edgeopt.model.compiled import Part
 from edgeopt.model.edgetpu_payload import Layer, Partition
+from edgeopt.report.printable import plain
 from edgeopt.report.units import bytes_text
 
 __all__ = ["partitions_view", "proof_view", "together_view"]
 
 _MOST_ROWS = 12
-
-
-def _plain(text: object) -> str:
-    return escape("".join(c if c.isprintable() else "�" for c in str(text)))
 
 
 def partitions_view(partitions: Sequence[Part], left: int) -> RenderableType:
@@ -51,17 +47,17 @@ def _rows(number: int, part: Part) -> RenderableType:
     grid = _grid()
     grid.add_row(f"partition {number}", f"operation {part.operator}")
     for label, text in part.rows():
-        grid.add_row(label, "\n".join(_plain(line) for line in text.split("\n")))
+        grid.add_row(label, "\n".join(plain(line) for line in text.split("\n")))
     return grid
 
 
 def _partition(number: int, p: Partition) -> RenderableType:
     grid = _grid()
     version = p.compiler_version.removeprefix("cl/")
-    made = f"compiler build {_plain(version)}" if version else "compiler build not stated"
+    made = f"compiler build {plain(version)}" if version else "compiler build not stated"
     grid.add_row(
         f"partition {number}",
-        f"operation {p.operator}, chip {_plain(p.chip)}, runtime {p.min_runtime_version} or newer"
+        f"operation {p.operator}, chip {plain(p.chip)}, runtime {p.min_runtime_version} or newer"
         f"  [dim]{made}[/]",
     )
     grid.add_row(
@@ -86,7 +82,7 @@ def _partition(number: int, p: Partition) -> RenderableType:
         "scratch on the host",
     )
     grid.add_row("caching token", f"{p.parameter_caching_token}")
-    grid.add_row("executables", ", ".join(_plain(kind) for kind in p.executables))
+    grid.add_row("executables", ", ".join(plain(kind) for kind in p.executables))
     grid.add_row("inputs", "\n".join(map(_layer, p.inputs)) or "-")
     grid.add_row("outputs", "\n".join(map(_layer, p.outputs)) or "-")
     return grid
@@ -95,7 +91,7 @@ def _partition(number: int, p: Partition) -> RenderableType:
 def _layer(layer: Layer) -> str:
     shape = "?" if layer.shape is None else "x".join(map(str, layer.shape))
     name = layer.name.split(";")[0] + (";..." if ";" in layer.name else "")
-    line = f"{_plain(name)}  {layer.dtype} {shape}, {bytes_text(layer.size_bytes)}"
+    line = f"{plain(name)}  {layer.dtype} {shape}, {bytes_text(layer.size_bytes)}"
     if layer.scale is not None:
         line += f"  [dim]scale {layer.scale:g}, zero point {layer.zero_point}[/]"
     return line
@@ -111,7 +107,7 @@ def together_view(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
             if (yes)
             else ("[yellow]x[/]", "was not: each run of one makes the other load its cache again")
         )
-        lines.append(f"{mark} {_plain(row['path'])} {what}")
+        lines.append(f"{mark} {plain(row['path'])} {what}")
     return Group(*lines)
 
 
@@ -132,7 +128,7 @@ def proof_view(
     if sampled:
         all_ = "all " if found == sampled else f"{found} of "
         lines.append(f"  [dim]{all_}{sampled} samples of the source's weights are inside[/]")
-    lines += [f"  [yellow]{_plain(problem)}[/]" for problem in mapping["problems"]]
+    lines += [f"  [yellow]{plain(problem)}[/]" for problem in mapping["problems"]]
     if prediction["agrees"]:
         lines.append(f"[green]✓[/] as predicted, all {prediction['compared']} operations")
         return Group(*lines)
@@ -156,6 +152,6 @@ def _disagreements(rows: Sequence[Mapping[str, Any]]) -> Table:
     for row in rows:
         predicted = row["predicted"] + ("" if row["certain"] else " (uncertain)")
         table.add_row(
-            str(row["index"]), _plain(row["op"]), predicted, row["actual"], _plain(row["layer"])
+            str(row["index"]), plain(row["op"]), predicted, row["actual"], plain(row["layer"])
         )
     return table

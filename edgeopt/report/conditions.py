@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from rich.markup import escape
-
+from edgeopt.report.printable import plain
 from edgeopt.report.units import duration_text
 
 if TYPE_CHECKING:
@@ -21,11 +20,11 @@ __all__ = ["add_conditions", "conditions_text", "preparation_text"]
 def add_conditions(grid: Table, report: Report) -> None:
     """The rows `conditions`, `prepared` and `tries`, as far as there is something to say."""
     if report.measurement and (text := conditions_text(report.measurement)):
-        grid.add_row("conditions", _plain(text))
+        grid.add_row("conditions", plain(text))
     if report.preparation:
-        grid.add_row("prepared", _plain(preparation_text(report.preparation)))
+        grid.add_row("prepared", plain(preparation_text(report.preparation)))
     if report.tries:
-        grid.add_row("tries", "\n".join(_plain(line) for line in _tries(report.tries)))
+        grid.add_row("tries", "\n".join(plain(line) for line in _tries(report.tries)))
 
 
 def conditions_text(measured: Measurement) -> str:
@@ -127,8 +126,3 @@ def _listed(value: Any) -> list[Any]:
 
 def _numbers(value: Any) -> list[float]:
     return [v for v in value or () if isinstance(v, (int, float))]
-
-
-def _plain(text: str) -> str:
-    """Names of zones and governors come from the device."""
-    return escape("".join(c if c.isprintable() else "�" for c in text))

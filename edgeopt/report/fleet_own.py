@@ -13,6 +13,7 @@ from rich.table import Table
 from edgeopt.errors import ResultError
 from edgeopt.report.conditions import add_conditions
 from edgeopt.report.fleet import DeviceRow, FleetReport
+from edgeopt.report.printable import visible
 from edgeopt.report.profile import profile_view
 from edgeopt.report.report import Report
 from edgeopt.report.throughput import throughput_view
@@ -48,7 +49,7 @@ def own_views(rows: Sequence[DeviceRow]) -> list[RenderableType]:
             continue
         view = [*_conditions(found), *profile_view(found.profile)]
         view += throughput_view(found.throughput)
-        parts += ["", f"[bold cyan]{escape(_visible(row.name))}[/]", *view] if view else []
+        parts += ["", f"[bold cyan]{escape(visible(row.name))}[/]", *view] if view else []
     return parts
 
 
@@ -91,7 +92,3 @@ def _reasons(row: DeviceRow, measured: Mapping[str, Any]) -> list[str]:
     if not measured or measured["valid"] or row.exit_code == ResultError.exit_code:
         return []
     return [f"Invalid: {'; '.join(map(str, measured['invalid_reasons']))}."]
-
-
-def _visible(text: object) -> str:
-    return "".join(c if c.isprintable() else "�" for c in str(text))

@@ -11,6 +11,7 @@ from rich.table import Table
 
 from edgeopt.report.fleet import DeviceRow, FleetReport
 from edgeopt.report.fleet_own import common, fleet_notes, not_judged, own_views
+from edgeopt.report.printable import visible
 from edgeopt.report.report import Report
 from edgeopt.report.units import bytes_text, duration_text
 
@@ -115,7 +116,7 @@ def fleet_summary(fleet: FleetReport) -> RenderableType:
         parts.append(f"[red]{escape(row.name)}[/] (exit {row.exit_code}): {_plain(row, 'message')}")
         if row.error["hint"]:
             parts.append(f"  [bold]hint:[/] {_plain(row, 'hint')}")
-    notes = [f"[yellow]note:[/] {escape(_visible(text))}" for text in fleet_notes(fleet)]
+    notes = [f"[yellow]note:[/] {escape(visible(text))}" for text in fleet_notes(fleet)]
     return Group(*parts, *(["", *notes] if notes else []))
 
 
@@ -139,9 +140,9 @@ def _table(fleet: FleetReport) -> Table:
     for row, cells in zip(fleet.rows, rows, strict=True):
         colour = "red" if row.error else "green"
         cells["result"] = f"[{colour}]{cells['result']}[/]"
-        table.add_row(*(cells[h] if h == "result" else escape(_visible(cells[h])) for h in used))
+        table.add_row(*(cells[h] if h == "result" else escape(visible(cells[h])) for h in used))
     for name in fleet.pending:
-        table.add_row(escape(_visible(name)), "[yellow]at work[/]")
+        table.add_row(escape(visible(name)), "[yellow]at work[/]")
     return table
 
 
@@ -165,17 +166,13 @@ def fleet_markdown(fleet: FleetReport, *, title: str) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _visible(text: object) -> str:
-    return "".join(c if c.isprintable() else "�" for c in str(text))
-
-
 def _plain(row: DeviceRow, key: str) -> str:
-    return escape(_visible(row.error[key] if row.error else ""))
+    return escape(visible(row.error[key] if row.error else ""))
 
 
 def _cell(text: str) -> str:
     """Inert in Markdown: nothing from a device or a file name ends a cell or makes a tag."""
-    shown = _visible(text)
+    shown = visible(text)
     for character in "\\|<>&`*_[]":
         shown = shown.replace(character, f"\\{character}")
     return shown

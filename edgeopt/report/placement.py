@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from edgeopt.findings import OpPlacement, Placement
+from edgeopt.report.printable import plain
 from edgeopt.report.units import bytes_text
 
 __all__ = ["cpu_table", "placement_line"]
@@ -71,8 +72,8 @@ def _rows(ops: Iterable[OpPlacement]) -> Table:
     table.add_column(justify="right", min_width=6, no_wrap=True)
     table.add_column(overflow="fold")
     for (reason, hint), group in _grouped(ops, lambda op: (op.reason, op.hint)).items():
-        text = f"{_listed(group)}: {_plain(reason)}"
-        text += f"\n[dim]{_plain(hint)}[/]" if hint else ""
+        text = f"{_listed(group)}: {plain(reason)}"
+        text += f"\n[dim]{plain(hint)}[/]" if hint else ""
         table.add_row(f"{len(group)}", text)
     return table
 
@@ -92,13 +93,8 @@ def _listed(ops: list[OpPlacement]) -> str:
     kinds = _grouped(ops, lambda op: op.op)
     for kind, same in kinds.items():
         if len(same) > _NAMED:
-            shown.append(f"{len(same)} {_plain(kind)}" if len(kinds) > 1 else _plain(kind))
+            shown.append(f"{len(same)} {plain(kind)}" if len(kinds) > 1 else plain(kind))
         else:
             marks = "".join(f" #{op.index}{'' if op.certain else '?'}" for op in same)
-            shown.append(_plain(kind) + marks)
+            shown.append(plain(kind) + marks)
     return ", ".join(shown)
-
-
-def _plain(text: str) -> str:
-    """Names from models, with control characters visible and markup inert."""
-    return escape("".join(c if c.isprintable() else "�" for c in text))

@@ -6,9 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import RenderableType
-from rich.markup import escape
 from rich.table import Table
 
+from edgeopt.report.printable import plain
 from edgeopt.report.units import duration_text
 
 __all__ = ["profile_view"]
@@ -36,11 +36,7 @@ def profile_view(profile: Mapping[str, Any] | None) -> list[RenderableType]:
         parts += [_by_layer(profile), ""]
     if len(profile["operators"]) > 1:
         parts.append(_slowest(profile))
-    return parts + [f"[yellow]note:[/] {_plain(note)}" for note in profile["notes"]]
-
-
-def _plain(text: object) -> str:
-    return escape("".join(c if c.isprintable() else "�" for c in str(text)))
+    return parts + [f"[yellow]note:[/] {plain(note)}" for note in profile["notes"]]
 
 
 def _headline(profile: Mapping[str, Any]) -> str:
@@ -98,7 +94,7 @@ def _by_type(profile: Mapping[str, Any]) -> Table:
     rows = [row for row in profile["by_type"] if row["op"] is not None or row["typical_ns"]]
     shown = _first(rows)
     for row in shown:
-        name = "(no operator of the file)" if row["op"] is None else _plain(row["op"])
+        name = "(no operator of the file)" if row["op"] is None else plain(row["op"])
         table.add_row(name, _count(row), *_time(row), _bar(row["share"]))
     if left := rows[len(shown) :]:
         share = 100 * sum(row["share"] or 0 for row in left)
@@ -134,7 +130,7 @@ def _slowest(profile: Mapping[str, Any]) -> Table:
         time, share = _time(row)
         cells = [
             str(row["index"]),
-            _plain(row["op"]),
+            plain(row["op"]),
             time,
             *([_range(row)] if spread else []),
             share,
@@ -145,7 +141,7 @@ def _slowest(profile: Mapping[str, Any]) -> Table:
         if row["typical_ns"]:
             time, share = _time(row)
             cells = ["", "-", time, *([_range(row)] if spread else []), share]
-            table.add_row(*cells, f"[yellow]{_plain(_short(row['name']))}[/]")
+            table.add_row(*cells, f"[yellow]{plain(_short(row['name']))}[/]")
     return table
 
 
@@ -199,4 +195,4 @@ def _layer(name: str | None, without: str) -> str:
     """The end of a long path tells layers apart."""
     if not name:
         return f"[dim]{without}[/]" if without else ""
-    return _plain(name if len(name) <= 40 else "…" + name[-39:])
+    return plain(name if len(name) <= 40 else "…" + name[-39:])

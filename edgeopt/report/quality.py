@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import Console, ConsoleOptions, RenderableType, RenderResult
-from rich.markup import escape
 from rich.table import Table
 
 from edgeopt.artifact import Artifact
+from edgeopt.report.printable import plain
 from edgeopt.report.units import bytes_text, count_text, duration_text
 
 __all__ = ["held_twice", "layer_name", "worst_layers"]
@@ -36,13 +36,13 @@ def held_twice(
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     work = [count_text(said["multiplications"][when]) for when in ("after", "before")]
     costs = [f"{said['factor']:.2f} times the multiplications ({work[0]}, not {work[1]})"]
-    plain = said.get("plain_int8")
-    if plain and final:
-        costs.append(f"{bytes_text(final.size_bytes)}, not {bytes_text(plain['size_bytes'])}")
+    single = said.get("plain_int8")
+    if single and final:
+        costs.append(f"{bytes_text(final.size_bytes)}, not {bytes_text(single['size_bytes'])}")
     if beside:
         costs.append(_slower(beside))
     return (
-        f"{len(names)} activations: {_printable(', '.join(names[:_NAMED]))}{more}\n"
+        f"{len(names)} activations: {plain(', '.join(names[:_NAMED]))}{more}\n"
         f"[dim]beside plain int8:[/] {'; '.join(costs)}"
     )
 
@@ -84,7 +84,7 @@ class _Layers:
         self.layers = layers
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> RenderResult:
-        operations = [f"{_printable(la['op'])} #{la['index']}" for la in self.layers]
+        operations = [f"{plain(la['op'])} #{la['index']}" for la in self.layers]
         left = options.max_width - max(map(len, operations)) - _FIGURES - _DONE
         table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
         width = max(_NAME[0], min(_NAME[1], left))
@@ -95,7 +95,7 @@ class _Layers:
         table.add_column("done", min_width=_DONE - 2)
         for layer, operation in zip(self.layers, operations, strict=True):
             table.add_row(
-                _printable(layer_name(layer["name"])),
+                plain(layer_name(layer["name"])),
                 operation,
                 f"{100 * layer['share']:.0f}%",
                 _decibels(layer["alone_sqnr_db"]),
@@ -114,10 +114,6 @@ def layer_name(text: str) -> str:
 
 
 _FOLDED = ("batchnorm", "batch_norm", "relu", "biasadd", "readvariableop")
-
-
-def _printable(text: str) -> str:
-    return escape("".join(c if c.isprintable() else "�" for c in text))
 
 
 def _decibels(value: float | None) -> str:

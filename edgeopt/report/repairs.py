@@ -6,9 +6,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.padding import Padding
 from rich.table import Table
+
+from edgeopt.report.printable import plain
 
 __all__ = ["explanation_lines", "repair_summary", "to_map_more"]
 
@@ -21,17 +22,13 @@ _KINDS = {
 }
 
 
-def _plain(text: object) -> str:
-    return escape("".join(c if c.isprintable() else "\N{REPLACEMENT CHARACTER}" for c in str(text)))
-
-
 def repair_summary(content: Mapping[str, Any]) -> RenderableType:
     """What `edgeopt fix` found, did and proved, and what remains for a person."""
     grid = Table.grid(padding=(0, 2))
     grid.add_column(style="bold cyan", no_wrap=True)
     grid.add_column(overflow="fold")
-    grid.add_row("model", _plain(content["model"]["path"]))
-    grid.add_row("target", _plain(content["target"]["name"]))
+    grid.add_row("model", plain(content["model"]["path"]))
+    grid.add_row("target", plain(content["target"]["name"]))
     grid.add_row("rules", _rules(content))
     grid.add_row("placement", _placement(content))
     parts: list[RenderableType] = [grid]
@@ -43,7 +40,7 @@ def repair_summary(content: Mapping[str, Any]) -> RenderableType:
     if remaining:
         parts += ["", *to_map_more(remaining)]
     parts += ["", *_outcome(content)]
-    parts += [f"[yellow]note:[/] {_plain(note)}" for note in content["notes"]]
+    parts += [f"[yellow]note:[/] {plain(note)}" for note in content["notes"]]
     return Group(*parts)
 
 
@@ -77,12 +74,12 @@ def _steps(steps: Sequence[Mapping[str, Any]]) -> list[RenderableType]:
     for step in steps:
         mark = "[green]✓[/]" if step["applied"] else "[yellow]-[/]"
         proof = step["proof"]
-        lines.append(f"{mark} {_plain(step['name'].replace('_', ' '))}{_proven(step, proof)}")
-        shown = [_plain(change) for change in step["changes"][:_MOST]]
+        lines.append(f"{mark} {plain(step['name'].replace('_', ' '))}{_proven(step, proof)}")
+        shown = [plain(change) for change in step["changes"][:_MOST]]
         if len(step["changes"]) > _MOST:
             shown.append(f"and {len(step['changes']) - _MOST} more (--json shows all)")
         if step["reason"]:
-            shown.append(f"not applied: {_plain(step['reason'])}")
+            shown.append(f"not applied: {plain(step['reason'])}")
         lines += [Padding(line, (0, 0, 0, 4)) for line in shown]
     return lines
 
@@ -102,10 +99,10 @@ def _cuts(content: Mapping[str, Any]) -> list[RenderableType]:
         if part["role"] in ("head", "tail"):
             runs = "on the CPU" + (f" ({mapped} would map, compiled by itself)" if mapped else "")
         count = part["operations"]
-        lines.append(f"  {_plain(part['name'])}: {count} operation{'s' * (count != 1)}, {runs}")
+        lines.append(f"  {plain(part['name'])}: {count} operation{'s' * (count != 1)}, {runs}")
     proof = content["split_proof"]
     if proof:
-        until = f", up to {_plain(proof['not_run'][0])}" if proof["not_run"] else ""
+        until = f", up to {plain(proof['not_run'][0])}" if proof["not_run"] else ""
         lines.append(
             f"  [dim]the chain gives the same outputs on {proof['samples']} samples{until}[/]"
         )
@@ -126,8 +123,8 @@ def explanation_lines(rows: Sequence[Mapping[str, Any]]) -> RenderableType:
     lines: list[RenderableType] = []
     for (why, repair, kind), items in ordered[:_MOST]:
         lines.append(f"{_who(items)}{_gain(items)}  {_KINDS[kind]}")
-        lines.append(Padding(_plain(why), (0, 0, 0, 4)))
-        lines.append(Padding(f"[bold]{_plain(repair)}[/]", (0, 0, 0, 4)))
+        lines.append(Padding(plain(why), (0, 0, 0, 4)))
+        lines.append(Padding(f"[bold]{plain(repair)}[/]", (0, 0, 0, 4)))
     if len(ordered) > _MOST:
         left = sum(len(items) for _, items in ordered[_MOST:])
         lines.append(f"[dim]and {left} more operations (--json shows all)[/]")
@@ -141,8 +138,8 @@ def _order(items: Sequence[Mapping[str, Any]]) -> tuple[bool, int, int]:
 
 def _who(items: Sequence[Mapping[str, Any]]) -> str:
     first = items[0]
-    layer = f" ({_plain(first['layer'])})" if first["layer"] else ""
-    name = f"[bold]{_plain(first['op'])} #{first['index']}[/]{layer}"
+    layer = f" ({plain(first['layer'])})" if first["layer"] else ""
+    name = f"[bold]{plain(first['op'])} #{first['index']}[/]{layer}"
     others = [f"#{row['index']}" for row in items[1:4]]
     if not others:
         return name
@@ -163,9 +160,9 @@ def _gain(items: Sequence[Mapping[str, Any]]) -> str:
 def _outcome(content: Mapping[str, Any]) -> list[RenderableType]:
     made = [a for a in content["artifacts"] if a["stage"] != "source"]
     if made:
-        lines: list[RenderableType] = [f"{a['stage']}: {_plain(a['path'])}" for a in made]
+        lines: list[RenderableType] = [f"{a['stage']}: {plain(a['path'])}" for a in made]
         if content["manifest"]:
-            lines.append(f"manifest: {_plain(content['manifest'])}")
+            lines.append(f"manifest: {plain(content['manifest'])}")
         elif not content["changed"] and not content["parts"]:
             lines.append("Nothing could be repaired: that file is a copy of the model.")
         return lines

@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Group, RenderableType
-from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
@@ -20,6 +19,7 @@ from edgeopt.report.estimate import add_rows, advice_view
 from edgeopt.report.measurement import add_measurement, measurement_notes
 from edgeopt.report.placement import cpu_table, placement_line
 from edgeopt.report.preservation import preservation_line
+from edgeopt.report.printable import plain, visible
 from edgeopt.report.profile import profile_view
 from edgeopt.report.quality import held_twice, worst_layers
 from edgeopt.report.report import Report
@@ -30,23 +30,13 @@ from edgeopt.report.units import bytes_text, count_text, percent_text
 
 _LAYER_WIDTH = 28
 __all__ = [
-    "deploy_summary", "device_line", "findings", "inspection", "plan_summary", "visible",
+    "deploy_summary", "device_line", "findings", "inspection", "plan_summary",
 ]  # fmt: skip
-
-
-def visible(text: object) -> str:
-    """Names from models and devices, with control characters made visible."""
-    return "".join(c if c.isprintable() else "�" for c in str(text))
 
 
 def _one_name(text: str) -> str:
     """The converter joins the names of all nodes it fused with ";": the first is enough here."""
     return re.sub(r";[^;()'\s]+(;[^;()'\s]+)*", "; ...", text)
-
-
-def _plain(text: object) -> str:
-    """The same, with markup made inert."""
-    return escape(visible(text))
 
 
 def _grid() -> Table:
@@ -61,10 +51,10 @@ def deploy_summary(report: Report) -> RenderableType:
     grid = _grid()
     grid.add_row("model", _model_line(report.model))
     grid.add_row(
-        "target", f"{_plain(report.target.name)}  [dim]{_plain(report.target.description)}[/]"
+        "target", f"{plain(report.target.name)}  [dim]{plain(report.target.description)}[/]"
     )
     if report.plan:
-        grid.add_row("plan", "\n".join(_plain(r) for r in report.plan.reasons))
+        grid.add_row("plan", "\n".join(plain(r) for r in report.plan.reasons))
         if report.plan.search and not report.candidates:
             grid.add_row("tries", search_text(report.plan))
     if twice := held_twice(report.conversion, report.beside, report.final):
@@ -104,9 +94,9 @@ def _kept(rows: Sequence[Mapping[str, Any]]) -> str | None:
 
 def _notes(report: Report) -> list[RenderableType]:
     notes = measurement_notes(report.measurement) if report.measurement else []
-    notes += [f"[yellow]note:[/] {_plain(n)}" for n in report.notes]
+    notes += [f"[yellow]note:[/] {plain(n)}" for n in report.notes]
     warnings = report.constraints.warnings if report.constraints else ()
-    notes += [f"[yellow]warning:[/] {_plain(_one_name(str(w)))}" for w in warnings[:8]]
+    notes += [f"[yellow]warning:[/] {plain(_one_name(str(w)))}" for w in warnings[:8]]
     if len(warnings) > 8:
         notes.append(
             f"[yellow]warning:[/] and {len(warnings) - 8} more (edgeopt inspect shows all)"
@@ -116,7 +106,7 @@ def _notes(report: Report) -> list[RenderableType]:
 
 def _model_line(facts: ModelFacts) -> str:
     parameters = count_text(facts.parameters) if facts.parameters is not None else "?"
-    name = _plain(facts.path.name)
+    name = plain(facts.path.name)
     return (
         f"{name}  [dim]{facts.format}, {parameters} parameters, {bytes_text(facts.size_bytes)}[/]"
     )
@@ -124,9 +114,9 @@ def _model_line(facts: ModelFacts) -> str:
 
 def _rules_line(found: ConstraintReport) -> str:
     if found.passed:
-        return f"[green]✓[/] {found.checked} checks of {_plain(found.profile)} passed"
+        return f"[green]✓[/] {found.checked} checks of {plain(found.profile)} passed"
     count = len(found.violations)
-    return f"[red]x[/] {count} of {found.checked} checks of {_plain(found.profile)} failed"
+    return f"[red]x[/] {count} of {found.checked} checks of {plain(found.profile)} failed"
 
 
 def _accuracy_line(accuracy: Any) -> str:
@@ -148,21 +138,21 @@ def device_line(device: Any) -> str:
     sent = bytes_text(device["sent_bytes"]) + " sent" if device["sent_bytes"] else "nothing sent"
     if device.get("transfer") and device["transfer"]["compression"]:
         sent += f" for {bytes_text(device['transfer']['raw_bytes'])} (gzip)"
-    line = f"{_plain(device['name'])} ({device['kind']})  [dim]{_plain(cpu)}[/]\n"
-    how = f"{_plain(runtime)} on {device['accelerator']}, {device['threads']} thread(s), {sent}"
+    line = f"{plain(device['name'])} ({device['kind']})  [dim]{plain(cpu)}[/]\n"
+    how = f"{plain(runtime)} on {device['accelerator']}, {device['threads']} thread(s), {sent}"
     return f"{line}[dim]{how}[/]"
 
 
 def _parity_line(report: Report) -> str:
     parity = report.parity
     if parity is None:
-        return f"[yellow]{_plain(report.parity_note or 'not checked')}[/]"
+        return f"[yellow]{plain(report.parity_note or 'not checked')}[/]"
     mark = "[green]✓[/]" if parity["passed"] else "[red]x[/]"
     difference = parity["max_abs_diff"]
     shown = "?" if difference is None else f"{difference:g}"
     return (
         f"{mark} largest difference {shown} over {parity['samples']} samples  "
-        f"[dim]{_plain(parity['tolerance_reason'])}[/]"
+        f"[dim]{plain(parity['tolerance_reason'])}[/]"
     )
 
 
@@ -197,7 +187,7 @@ def plan_summary(report: Report) -> RenderableType:
     assert plan is not None
     grid = _grid()
     grid.add_row("model", _model_line(report.model))
-    grid.add_row("target", _plain(report.target.name))
+    grid.add_row("target", plain(report.target.name))
     grid.add_row("scheme", plan.scheme or "none: keep the model as it is")
     if plan.techniques:
         grid.add_row("training", ", ".join(plan.techniques))
@@ -205,7 +195,7 @@ def plan_summary(report: Report) -> RenderableType:
         grid.add_row("input, output", plan.io)
     if plan.expected_size_bytes:
         grid.add_row("weights", f"about {bytes_text(plan.expected_size_bytes)}  [dim]predicted[/]")
-    grid.add_row("why", "\n".join(_plain(r) for r in plan.reasons))
+    grid.add_row("why", "\n".join(plain(r) for r in plan.reasons))
     if plan.search:
         grid.add_row("tries", search_text(plan))
     add_rows(grid, report.estimate)
@@ -253,7 +243,7 @@ def _tensor_line(tensor: Tensor) -> str:
     shape = (
         "?" if tensor.shape is None else "x".join("?" if d < 0 else str(d) for d in tensor.shape)
     )
-    line = f"{_plain(tensor.name)}  {tensor.dtype} {shape}"
+    line = f"{plain(tensor.name)}  {tensor.dtype} {shape}"
     if tensor.quantization and tensor.quantization.scales:
         scale, zero = tensor.quantization.scales[0], tensor.quantization.zero_points[0]
         line += f"  [dim]scale {scale:g}, zero point {zero}[/]"
@@ -279,11 +269,11 @@ def _operations(facts: ModelFacts, placement: Placement | None) -> Table:
     for op, layer in zip(facts.operators(), names, strict=True):
         out = op.outputs[0] if op.outputs else None
         shape = "x".join("?" if d < 0 else str(d) for d in out.shape) if out and out.shape else "?"
-        row = [str(op.index), _plain(op.op), str(op.version or ""), out.dtype if out else "", shape]
+        row = [str(op.index), plain(op.op), str(op.version or ""), out.dtype if out else "", shape]
         if placed:
             where = placed.get(op.index) if op.subgraph == 0 else None
             row.append(_where(where))
-        table.add_row(*row, _plain(_short(layer or "")))
+        table.add_row(*row, plain(_short(layer or "")))
     return table
 
 
@@ -309,8 +299,8 @@ def findings(title: str, found: Iterable[Violation]) -> RenderableType:
     lines: list[RenderableType] = []
     for hint, items in groups.items():
         count = f"{len(items)} {title}{'s' * (len(items) > 1)}"
-        lines.append(f"[bold {colour}]{count}:[/] [bold]{_plain(_one_name(hint))}[/]")
+        lines.append(f"[bold {colour}]{count}:[/] [bold]{plain(_one_name(hint))}[/]")
         for item in items:
-            where, what = _plain(_one_name(item.where)), _plain(_one_name(item.found))
-            lines.append(f"  {where}: {what}; requires {_plain(item.required)}")
+            where, what = plain(_one_name(item.where)), plain(_one_name(item.found))
+            lines.append(f"  {where}: {what}; requires {plain(item.required)}")
     return Group(*lines)

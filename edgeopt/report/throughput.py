@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from rich.console import RenderableType
-from rich.markup import escape
 from rich.table import Table
 
+from edgeopt.report.printable import plain
 from edgeopt.report.units import bytes_text, duration_text
 
 __all__ = ["throughput_view"]
@@ -22,7 +22,7 @@ def throughput_view(found: Mapping[str, Any] | None) -> list[RenderableType]:
     table.add_column(style="cyan", no_wrap=True)
     table.add_column(overflow="fold")
     if not found["valid"]:
-        table.add_row("[red]invalid[/]", "; ".join(map(_plain, found["invalid_reasons"])))
+        table.add_row("[red]invalid[/]", "; ".join(map(plain, found["invalid_reasons"])))
     rate = found["per_second"]
     table.add_row("answered", f"[bold]{_rate(rate['value'])} {found['unit']}/s[/]{_ends(rate)}")
     if found["loop"] == "open":
@@ -40,11 +40,7 @@ def throughput_view(found: Mapping[str, Any] | None) -> list[RenderableType]:
     table.add_row("cores", f"{cpu['busy_cores']:.2f} busy of {cpu['cores'] or '?'}")
     table.add_row("memory", _memory(memory))
     parts: list[RenderableType] = ["", _title(found), table]
-    return parts + [f"[yellow]note:[/] {_plain(note)}" for note in found["notes"]]
-
-
-def _plain(text: object) -> str:
-    return escape("".join(c if c.isprintable() else "�" for c in str(text)))
+    return parts + [f"[yellow]note:[/] {plain(note)}" for note in found["notes"]]
 
 
 def _title(found: Mapping[str, Any]) -> str:

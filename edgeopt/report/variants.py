@@ -86,7 +86,8 @@ def variants_summary(found: VariantsReport) -> RenderableType:
     from rich.markup import escape
     from rich.padding import Padding
 
-    from edgeopt.report.terminal import device_line, visible
+    from edgeopt.report.printable import visible
+    from edgeopt.report.terminal import device_line
 
     parts: list[RenderableType] = []
     first = next((v.report for v in found.variants if v.report and v.report.device), None)
@@ -107,7 +108,7 @@ def _against(found: VariantsReport, old: str, new: str, comparison: Comparison) 
     """A ratio of times with its interval, and the verdict; below 1 the new one is faster."""
     from rich.text import Text
 
-    from edgeopt.report.terminal import visible
+    from edgeopt.report.printable import visible
 
     text = Text(visible(f"{new} against {old}: "))
     if comparison.ratio is not None:
@@ -129,7 +130,7 @@ def _table(found: VariantsReport) -> RenderableType:
     from rich.table import Table
     from rich.text import Text
 
-    from edgeopt.report.terminal import visible
+    from edgeopt.report.printable import visible
 
     table = Table(box=None, padding=(0, 2, 0, 0), header_style="bold")
     table.add_column("model", overflow="fold")
@@ -177,7 +178,7 @@ def _told(variant: Variant) -> list[str]:
     """What ended it, what speaks against its times, and warnings."""
     from rich.markup import escape
 
-    from edgeopt.report.terminal import visible
+    from edgeopt.report.printable import visible
 
     measured = variant.report.measurement if variant.report else None
     told = [f"[red]error:[/] {escape(visible(variant.error['message']))}"] if variant.error else []
