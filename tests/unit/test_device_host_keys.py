@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import hmac
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -81,3 +82,28 @@ def test_a_revoked_key_is_refused_even_where_it_is_also_listed(tmp_path: Path) -
 def test_a_malformed_fingerprint_is_refused_before_connecting(text: str) -> None:
     with pytest.raises(InputError, match="fingerprint"):
         host_keys.pin(SPEC, text)
+
+
+def test_boards_that_are_pinned_side_by_side_are_all_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEOPT_CONFIG", str(tmp_path))
+    names = [f"[board{number}]:22" for number in range(24)]
+    with ThreadPoolExecutor(8) as pool:  # the lock is of an open file: threads keep apart as well
+        list(pool.map(lambda name: host_keys._record(name, "ssh-ed25519", BLOB), names))
+    lines = host_keys.own_file().read_text().splitlines()
+    assert sorted(line.split()[0] for line in lines) == sorted(names)
+
+
+def test_a_pin_that_cannot_be_written_leaves_nothing_beside_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("EDGEOPT_CONFIG", str(tmp_path))
+
+    def full(descriptor: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(host_keys.os, "fsync", full)
+    with pytest.raises(InputError, match="could not be written"):
+        host_keys._record("[board]:22", "ssh-ed25519", BLOB)
+    assert list(tmp_path.iterdir()) == []

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import fcntl
 import hashlib
 import hmac
 import os
 import tempfile
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -153,19 +155,38 @@ def _record(name: str, offered: str, blob: bytes) -> None:
     line = f"{name} {offered} {base64.b64encode(blob).decode()}"
     try:
         make_private(file.parent)
-        old = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-        # a new pin replaces this host's older one of the same type
-        kept = [row for row in old if row.split()[:2] != [name, offered]]
-        descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=".known_hosts-")
-        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:  # mkstemp makes it 0600
-            stream.write("\n".join([*kept, line]) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        Path(temporary).replace(file)
+        with _alone(file.parent):
+            old = file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+            # a new pin replaces this host's older one of the same type
+            kept = [row for row in old if row.split()[:2] != [name, offered]]
+            _replace(file, "\n".join([*kept, line]) + "\n")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(
             f"The pin could not be written to {file}: {error}.", "Make it writable."
         ) from error
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """One process at a time: a lab's boards are pinned side by side, and no pin may be lost."""
+    lock = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(lock)
+
+
+def _replace(file: Path, text: str) -> None:
+    descriptor, temporary = tempfile.mkstemp(dir=file.parent, prefix=".known_hosts-")
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:  # mkstemp makes it 0600
+            stream.write(text)
+            stream.flush()
+            os.fsync(stream.fileno())
+        Path(temporary).replace(file)
+    finally:
+        Path(temporary).unlink(missing_ok=True)
 
 
 def _read(file: Path, name: str) -> Iterator[HostKey]:
