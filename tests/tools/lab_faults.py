@@ -52,7 +52,8 @@ _FULL = r"no space left|free for|disk is full|full"
 _HUNG = "did not end within"
 FAULTS: list[Fault] = [
     *_both("link cut: connect", acts.cut_connecting, within_s=25.0),
-    *_both("link cut: push", acts.cut_pushing),
+    Fault(name="link cut: push", kind="ssh", act=acts.cut_pushing),
+    Fault(name="link cut: push", kind="adb", act=acts.cut_pushing, within_s=40.0),
     *_both("link cut: run", acts.cut_running),
     *_both("link cut: a later process", acts.cut_later, keeps=True),
     Fault(name="link cut: collect", kind="ssh", act=acts.cut_collecting, keeps=True),
