@@ -115,7 +115,7 @@ def test_a_password_key_anywhere_is_refused_and_not_echoed(tmp_path: Path) -> No
         ('url = "adb://R5CT1"', ""),
         ('url = "adb://R5CT1"', "url = 5"),
         ('url = "adb://R5CT1"', 'url = "nowhere"'),
-        ("cache_mb = 100", "cache_mb = 100\nkey = \"~nobody-has-this-login/id\""),
+        ("cache_mb = 100", 'cache_mb = 100\nkey = "~nobody-has-this-login/id"'),
         ("cache_mb = 100", "cache_mb = true"),
         ("cache_mb = 100", "cache_mb = -1"),
         ('tags = ["lab", "a76"]', "tags = [1]"),
