@@ -108,7 +108,8 @@ def fleet_summary(fleet: FleetReport) -> RenderableType:
     parts += [*own[1:], *([""] if own else []), _table(fleet)]
     well = len(fleet.rows) - len(fleet.failed)
     count = f"{well} of {len(fleet.rows)} devices are well"
-    if all(isinstance(row.reached, Report) and not row.reached.device for row in fleet.rows):
+    silent = [r for r in fleet.rows if isinstance(r.reached, Report) and not r.reached.device]
+    if len(silent) == len(fleet.rows) and not fleet.failed:
         count = f"made for {well} of {len(fleet.rows)} devices, and run on none"
     parts += ["", f"[green]✓[/] {count}" if not fleet.failed else f"[red]x[/] {count}"]
     for row in fleet.failed:

@@ -11,7 +11,7 @@ from measuring import SUMMARY, process
 from rich.console import Console
 
 from edgeopt.device.selection import select
-from edgeopt.errors import InputError
+from edgeopt.errors import DeviceError, InputError
 from edgeopt.job import Job
 from edgeopt.measurement import Measurement, ProcessRun, measure
 from edgeopt.model import read
@@ -82,6 +82,8 @@ def test_where_there_is_only_a_mean_its_interval_is_shown() -> None:
 def test_devices_that_nothing_was_run_on_are_not_called_well() -> None:
     text = shown(row("a"), row("b"))
     assert "made for 2 of 2 devices, and run on none" in text and "well" not in text
+    dead = DeviceError("It does not answer.", "").to_json()
+    assert "1 of 2 devices are well" in shown(row("a"), replace(row("b"), error=dead))
 
 
 def test_why_times_are_invalid_is_said_also_where_the_run_was_stopped() -> None:

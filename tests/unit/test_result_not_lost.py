@@ -77,7 +77,7 @@ def test_a_file_that_cannot_be_written_ends_no_device(
         perform_all("deploy", work, devices, as_json=False, report=taken)
     assert [row.exit_code for row in failed.value.reached.rows] == [0, 0]
     said = capsys.readouterr()
-    assert "2 of 2 devices are well" in said.out and said.err.count("Cannot write") == 1
+    assert "for 2 of 2 devices" in said.out and said.err.count("Cannot write") == 1
 
 
 def test_a_place_that_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
