@@ -74,7 +74,7 @@ def run(session: Session) -> None:
     reasons = [*found.throughput["invalid_reasons"], *lost]
     valid = {"valid": not reasons, "invalid_reasons": reasons}
     session.add(throughput={**found.throughput, **valid})
-    if reasons and job.conditions == "judge":
+    if lost or (reasons and job.conditions == "judge"):
         raise ResultError(
             f"The throughput of {spec.name} is invalid: {'; '.join(reasons)}.",
             "Stop what else runs there and cool the board, then measure again; --conditions report"

@@ -99,7 +99,8 @@ class Measuring:
             processes=processes,
             asked=effort.started,
             precision=None if effort.runs else effort.precision,
-            judged=self.session.job.conditions == "judge",
+            judged=self.session.job.conditions == "judge"
+            or bool(lost),  # another may have measured
         )
 
     def _device(self, device: Device) -> dict[str, object]:

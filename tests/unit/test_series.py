@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -128,11 +129,12 @@ def test_what_was_finished_before_an_error_is_in_the_report(double: Store) -> No
     assert report.device is not None and report.failure is not None
 
 
+@pytest.mark.parametrize("conditions", ["judge", "report"])
 def test_a_run_whose_lease_was_ended_starts_nothing_more_beside_the_next_owner(
-    double: Store,
+    double: Store, conditions: str
 ) -> None:
     LOSES_ITS_LEASE.add(1)
-    report, error = benchmarked(double, job(runs=10))
+    report, error = benchmarked(double, replace(job(runs=10), conditions=conditions))
     assert error is not None and error.exit_code == 6 and "lease on the device" in error.message
     assert report.measurement is not None and len(report.measurement.processes) == 2
     assert sum(request.runs > 0 for request in ASKED) == 2
