@@ -3,7 +3,9 @@ benchmark_model."""
 
 from __future__ import annotations
 
+import contextlib
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -60,8 +62,11 @@ def adb_out_of_memory(lab: Lab) -> Ended:
         greedy = f"{wait}; x=$(head -c 300000000 /dev/zero | tr '\\0' x); echo ${{#x}}"
         session = lab.start("--runs", 20, "--benchmark-binary", lab.double(greedy))
         session.until(lab.busy, "the run on the board")
-        for pid in lab.programs():
-            members.write_text(f"{pid}\n")
+        for _ in range(20):  # the first that is seen may only be about to become the program
+            for pid in lab.programs():
+                with contextlib.suppress(OSError):
+                    members.write_text(f"{pid}\n")
+            time.sleep(0.1)
         session.happened()
         return session.end()
 
