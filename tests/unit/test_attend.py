@@ -31,7 +31,10 @@ print("begun", flush=True)
 def started(silence: float, work: str = "time.sleep(60)") -> subprocess.Popen[bytes]:
     text = _PROGRAM.format(silence=silence, work=work)
     pipe = subprocess.PIPE
-    process = subprocess.Popen([sys.executable, "-c", text], stdin=pipe, stdout=pipe)
+    # A session of its own, as on a device: all of it is ended.
+    process = subprocess.Popen(
+        [sys.executable, "-c", text], stdin=pipe, stdout=pipe, start_new_session=True
+    )
     assert process.stdout and process.stdout.readline() == b"begun\n"
     return process
 
