@@ -80,12 +80,14 @@ def patches(values: NDArray[Any], op: Operator, most: int, seed: int) -> NDArray
 
 
 def rounded_layer(
-    op: Operator, moments: Moments, *, one_scale: bool
+    op: Operator, moments: Moments, *, one_scale: bool, copied: bool = False
 ) -> tuple[NDArray[Any], NDArray[Any]] | None:
     """The weights of `op` (float32, their shape) on their int8 grid, and what its bias must be
     moved by; None where the operation's shape is not one that is understood.
 
-    `one_scale`: the whole tensor has one scale, instead of each output channel.
+    `one_scale`: the whole tensor has one scale, instead of each output channel. `copied`: what it
+    makes is held several times over, so that equal parts of its outputs count by their mean alone:
+    each is rounded to what undoes the error of those before.
     """
     import numpy as np
 
@@ -100,12 +102,42 @@ def rounded_layer(
         return None  # grouped, or with a channel multiplier
     size = np.abs(flat).max(axis=None if one_scale else 1) / _LIMIT
     scales = np.where(size > 0, size, 1.0) * np.ones(len(flat))
-    solve = _each_alone if moments.depthwise else _together
-    made = solve(flat, scales, second)
+    made = _in_parts(flat, scales, second, moments.depthwise, _parts(flat) if copied else 1)
     change = made - flat
     shift = (change * first).sum(1) if moments.depthwise else change @ first
     shaped = made.T if moments.depthwise else made
     return shaped.reshape(weights.shape).astype(np.float32), -shift.astype(np.float32)
+
+
+def _parts(flat: NDArray[Any]) -> int:
+    """Into how many equal parts the rows divide, by halves."""
+    import numpy as np
+
+    parts, rows = 1, len(flat)
+    while rows > 1 and rows % 2 == 0 and np.array_equal(flat[: rows // 2], flat[rows // 2 : rows]):
+        parts, rows = 2 * parts, rows // 2
+    return parts
+
+
+def _in_parts(
+    flat: NDArray[Any], scales: NDArray[Any], second: NDArray[Any], depthwise: bool, parts: int
+) -> NDArray[Any]:
+    """All rows on their grid; of equal parts, each makes up for the sum of those before."""
+    import numpy as np
+
+    if parts == 1:
+        return (_each_alone if depthwise else _together)(flat, scales, second, flat)
+    rows = len(flat) // parts
+    made: list[NDArray[Any]] = []
+    for number in range(parts):
+        here = slice(number * rows, (number + 1) * rows)
+        first = flat[here]
+        wanted = first * (number + 1) - sum(made, np.zeros_like(first))
+        if depthwise:
+            made.append(_each_alone(wanted, scales[here], second[here], first))
+        else:
+            made.append(_together(wanted, scales[here], second, first))
+    return np.concatenate(made)
 
 
 def _fixed(flat: NDArray[Any], scales: NDArray[Any]) -> NDArray[Any]:
@@ -124,8 +156,11 @@ def _on_grid(
     return np.asarray(np.where(kept, np.sign(first) * _LIMIT, steps) * scales)
 
 
-def _together(flat: NDArray[Any], scales: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
-    """All output channels read the same patches: `second` (inputs, inputs)."""
+def _together(
+    flat: NDArray[Any], scales: NDArray[Any], second: NDArray[Any], given: NDArray[Any]
+) -> NDArray[Any]:
+    """All output channels read the same patches: `second` (inputs, inputs). `given` are the
+    model's own weights, whose largest make the scales."""
     import numpy as np
 
     count = flat.shape[1]
@@ -133,7 +168,7 @@ def _together(flat: NDArray[Any], scales: NDArray[Any], second: NDArray[Any]) ->
     damped = second[np.ix_(order, order)]
     damped = damped + np.eye(count) * (_DAMPING * np.trace(second) / count + 1e-12)
     upper = np.linalg.cholesky(np.linalg.inv(damped)).T
-    work, first = flat[:, order].copy(), flat[:, order]
+    work, first = flat[:, order].copy(), given[:, order]
     kept, made = _fixed(first, scales), np.empty_like(first)
     for begin in range(0, count, _BLOCK):
         end = min(count, begin + _BLOCK)
@@ -149,7 +184,9 @@ def _together(flat: NDArray[Any], scales: NDArray[Any], second: NDArray[Any]) ->
     return result
 
 
-def _each_alone(flat: NDArray[Any], scales: NDArray[Any], second: NDArray[Any]) -> NDArray[Any]:
+def _each_alone(
+    flat: NDArray[Any], scales: NDArray[Any], second: NDArray[Any], given: NDArray[Any]
+) -> NDArray[Any]:
     """Each channel has its own patch: `second` (channels, positions, positions)."""
     import numpy as np
 
@@ -157,9 +194,9 @@ def _each_alone(flat: NDArray[Any], scales: NDArray[Any], second: NDArray[Any]) 
     damping = _DAMPING * np.trace(second, axis1=1, axis2=2) / count + 1e-12
     damped = second + np.eye(count) * damping[:, None, None]
     upper = np.linalg.cholesky(np.linalg.inv(damped)).transpose(0, 2, 1)
-    work, kept, made = flat.copy(), _fixed(flat, scales), np.empty_like(flat)
+    work, kept, made = flat.copy(), _fixed(given, scales), np.empty_like(flat)
     for i in range(count):
-        made[:, i] = _on_grid(work[:, i], scales, kept[:, i], flat[:, i])
+        made[:, i] = _on_grid(work[:, i], scales, kept[:, i], given[:, i])
         error = (work[:, i] - made[:, i]) / upper[:, i, i]
         work[:, i + 1 :] -= error[:, None] * upper[:, i, i + 1 :]
     return made

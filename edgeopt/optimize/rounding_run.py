@@ -165,14 +165,19 @@ def worth(before: Trial, after: Trial) -> bool:
 
 
 def round_weights(
-    models: Mapping[Path, Path], request: ConversionRequest, fitted: list[NDArray[Any]]
+    models: Mapping[Path, Path],
+    request: ConversionRequest,
+    fitted: list[NDArray[Any]],
+    *,
+    copied: Sequence[str] = (),
 ) -> int:
-    """Write each float model (the keys) with rounded weights; how many layers there are."""
+    """Write each float model (the keys) with rounded weights; how many layers there are. The
+    tensors named by `copied` are held several times over."""
     with ExitStack() as stack:
         children = [stack.enter_context(Child(_WORKER)) for _ in range(_CHILDREN)]
         try:
             found = [
-                _round_one(reference, output, request, fitted, children)
+                _round_one(reference, output, request, fitted, copied, children)
                 for reference, output in models.items()
             ]
         except ChildDied as error:
@@ -185,6 +190,7 @@ def _round_one(
     output: Path,
     request: ConversionRequest,
     fitted: list[NDArray[Any]],
+    copied: Sequence[str],
     children: Sequence[Child],
 ) -> int:
     import numpy as np
@@ -200,6 +206,7 @@ def _round_one(
             "step": len(children),
             "per_channel": request.per_channel,
             "dense_per_tensor": request.legacy_ops,
+            "copied": list(copied),
         }
         child.send(message, fitted)
     for child in children:

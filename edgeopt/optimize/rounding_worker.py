@@ -12,7 +12,7 @@ from edgeopt.optimize.rounding import ROUNDED, Moments, patches, rounded_layer
 __all__ = ["main"]
 
 _PATCHES = 8192  # over all samples; a kernel reads at most a few thousand values
-_WIDEST = 2304  # inputs of one output: 256 channels of 3 x 3; the time grows with its cube
+_WIDEST = 2816  # inputs of one output: 256 channels of 3 x 3, or 1408 read twice; time is its cube
 
 
 def _layers(graph: Any) -> list[Operator]:
@@ -69,7 +69,8 @@ def answer(message: dict[str, Any], arrays: list[Any]) -> dict[str, Any]:
         single = not message["per_channel"] or (
             message["dense_per_tensor"] and op.op == "FULLY_CONNECTED"
         )
-        made = rounded_layer(op, moments.pop(op.index), one_scale=single)
+        copied = op.outputs[0].name in message["copied"]
+        made = rounded_layer(op, moments.pop(op.index), one_scale=single, copied=copied)
         if made is not None and all(np.isfinite(each).all() for each in made):
             stored[f"weights_{op.index}"], stored[f"shift_{op.index}"] = made
     np.savez(message["output"], **stored)

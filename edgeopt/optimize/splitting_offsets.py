@@ -22,15 +22,25 @@ _FAR = 0.05  # share of the noise that a step's distance counts as: a RELU bends
 _SHARES = {"MEAN": (0.5, 0.75, 1.0), "AVERAGE_POOL_2D": (0.5, 0.75, 1.0)}
 
 
-def left_noise(offset: float, step: float) -> float:
-    """The variance of the mean of two copies rounded at +- `offset`, as a share of one copy's.
+def left_noise(offset: float, step: float, before: float | None = None) -> float:
+    """The variance of the mean of two copies rounded at +- `offset`, as a share of one copy's; of
+    four, at +- `before` +- `offset`, where copies that lay `before` apart are held twice again.
 
     Two roundings of one number that lie d steps apart have the covariance B2(d mod 1) / 2 in
     squared steps, with the Bernoulli polynomial B2(d) = d^2 - d + 1/6 (that of sawtooth waves).
-    It is a quarter at best, where they lie half a step apart.
+    It is a quarter at best, where they lie half a step apart, and of four a sixteenth.
     """
-    d = (2 * offset / step) % 1 if step > 0 else 0.0
-    return 0.5 + 3 * (d * d - d + 1 / 6)
+
+    def alike(apart: float) -> float:  # correlation of two roundings
+        d = (apart / step) % 1 if step > 0 else 0.0
+        return 6 * (d * d - d + 1 / 6)
+
+    two = (1 + alike(2 * offset)) / 2
+    if before is None:
+        return two
+    across = alike(2 * before)
+    crossed = (alike(2 * (before + offset)) + alike(2 * (before - offset))) / 2
+    return two / 2 + (across + crossed) / 4
 
 
 @dataclass(frozen=True)
@@ -43,18 +53,24 @@ class _Place:
 
 
 def offsets(
-    graph: Subgraph, held: Collection[int], steps: Mapping[int, float], costs: Mapping[int, float]
+    graph: Subgraph,
+    held: Collection[int],
+    steps: Mapping[int, float],
+    costs: Mapping[int, float],
+    before: Mapping[int, float] | None = None,
 ) -> dict[int, float]:
     """The offset of each tensor of `held` (indices), in real units. `steps` are their int8 steps,
-    `costs` what rounding each adds at the answers, in any unit."""
-    places = _places(graph, held)
+    `costs` what rounding each adds at the answers, in any unit; `before` has the offsets of copies
+    that are to be held twice once more."""
+    places, known = _places(graph, held), before or {}
     free = sorted({variable for place in places.values() for variable in place.parts})
-    found = {variable: steps[variable] / 4 for variable in free}
+    found = {variable: steps[variable] / (8 if variable in known else 4) for variable in free}
     reached = {v: [t for t, place in places.items() if v in place.parts] for v in free}
 
     def cost(variable: int) -> float:
         total = sum(
-            costs.get(t, 0.0) * _left(places[t], found, steps[t]) for t in reached[variable]
+            costs.get(t, 0.0) * _left(places[t], found, steps[t], known.get(t))
+            for t in reached[variable]
         )
         far = found[variable] / (steps[variable] or 1.0)
         return total + _FAR * costs.get(variable, 0.0) * far * far
@@ -85,9 +101,13 @@ def _sum(place: _Place, found: Mapping[int, float]) -> float:
     return sum(sign * found[variable] for variable, sign in place.parts.items())
 
 
-def _left(place: _Place, found: Mapping[int, float], step: float) -> float:
+def _left(place: _Place, found: Mapping[int, float], step: float, before: float | None) -> float:
     whole = _sum(place, found)
-    return sum(left_noise(whole * share, step) for share in place.shares) / len(place.shares)
+    left = (
+        left_noise(whole * share, step, None if before is None else before * share)
+        for share in place.shares
+    )
+    return sum(left) / len(place.shares)
 
 
 def _places(graph: Subgraph, held: Collection[int]) -> dict[int, _Place]:

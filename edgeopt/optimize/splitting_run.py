@@ -39,6 +39,8 @@ __all__ = ["gains", "hold_twice", "joining", "sizes"]
 _WORKER = "edgeopt.optimize.selection_worker"
 _RANKED = 24  # samples that the noise of each activation is measured on
 _GAINED = 0.75  # of the noise, where two copies lie half a step apart
+_AGAIN = 0.25  # of that, where the copies are held twice again
+_DOUBLINGS = 2  # of a unit at most
 _FAINT = 0.005  # of all noise: a unit with less is not worth widening
 _MORE = 0.97  # of the noise of a smaller set: else the larger one is not worth its work
 _CLOSE = 1.1  # of the least loss: within it the simpler way wins
@@ -120,20 +122,22 @@ def _no_gain(said: Mapping[str, Any]) -> str:
 
 def joining(graph: Subgraph, noise: Mapping[Unit, float], limit: float) -> list[Unit]:
     """Units in the order in which they are to be split: the most noise for the work that it adds to
-    those before, as long as all together stay within `limit` times the multiplications."""
+    those before, as long as all together stay within `limit` times the multiplications. A unit may
+    come twice: four copies take a quarter of what two do off what is left."""
     least = work_of(graph, ())
     chosen: list[Unit] = []
     floor = _FAINT * math.fsum(noise.values())
-    left = [unit for unit, cost in noise.items() if cost > floor]
-    while left:
+    gain = dict(noise)
+    left = list(gain)
+    while left := [unit for unit in left if gain[unit] > floor]:
         before = work_of(graph, chosen)
         works = {unit: work_of(graph, [*chosen, unit]) for unit in left}
         left = [unit for unit in left if works[unit] <= limit * least]
         if not left:
             break
-        best = max(left, key=lambda unit: noise[unit] / max(works[unit] - before, 1))
+        best = max(left, key=lambda unit: gain[unit] / max(works[unit] - before, 1))
         chosen.append(best)
-        left.remove(best)
+        gain[best] *= _AGAIN if chosen.count(best) < _DOUBLINGS else 0.0
     return chosen
 
 
@@ -178,6 +182,7 @@ class _Way:
     costs: dict[str, float] = field(default_factory=dict)
     order: list[Unit] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
+    size: int = 0  # of the set that rounding weights anew decided for; 0: their trials do
 
     def __post_init__(self) -> None:
         from edgeopt.model.tflite import parse
@@ -263,7 +268,7 @@ class _Way:
 
     @property
     def chosen(self) -> list[Unit]:
-        return self.order[: sizes(len(self.order))[_largest_worth(self.trials)]]
+        return self.order[: self.size or sizes(len(self.order))[_largest_worth(self.trials)]]
 
     @property
     def made(self) -> tuple[Path, Path]:
@@ -281,16 +286,25 @@ class _Way:
         float_path: Path,
         samples: Sequence[tuple[NDArray[Any], ...]],
     ) -> tuple[tuple[Path, Path], Trial]:
-        """The chosen set with weights rounded anew, where that loses less, else as it was."""
-        self.split(self.better.reference, self.chosen, self.reference)
-        model = self.result.with_name("split_rounded.tflite")
-        if not round_weights({self.reference: model}, self.request, fitted):
-            return self.made, self.trial
-        output = self.result.with_name("split_rounded_int8.tflite")
-        (trial,) = judged(float_path, [self.job(model, output, self.ranges(self.chosen))], samples)
-        if math.fsum(trial.noise) < math.fsum(self.trial.noise):
-            return (model, output), trial
-        return self.made, self.trial
+        """The chosen set and the largest one with weights rounded anew: the one that loses less
+        where it is worth the work, and as it was where neither does.
+
+        What rounding leaves hides what larger sets gain until their own weights are rounded, of
+        which they hold more, too."""
+        made, trial = self.made, self.trial
+        for count in sorted({len(self.chosen), len(self.order)}):
+            chosen, whole = self.order[:count], self.named("split_float", count)
+            self.split(self.better.reference, chosen, whole)
+            model, output = (self.named(kind, count) for kind in ("rounded", "rounded_int8"))
+            copied = self.names(chosen)
+            if not round_weights({whole: model}, self.request, fitted, copied=copied):
+                continue
+            job = self.job(model, output, self.ranges(chosen))
+            (found,) = judged(float_path, [job], samples)
+            less = 1.0 if count == len(self.chosen) else _WORTH
+            if math.fsum(found.noise) < math.fsum(trial.noise) * less:
+                self.size, made, trial = count, (model, output), found
+        return made, trial
 
     def trials_json(self) -> list[dict[str, Any]]:
         shown = ("loss", "sqnr_db", "agreement")
@@ -306,7 +320,7 @@ class _Way:
 
     def names(self, chosen: Sequence[Unit]) -> list[str]:
         by_index = {t.index: t.name for t in self.graph.tensors}
-        return [by_index[index] for unit in chosen for index in unit.tensors]
+        return [by_index[index] for unit in dict.fromkeys(chosen) for index in unit.tensors]
 
     def told(
         self, chosen: Sequence[Unit], said: Mapping[str, Any], note: str, **changes: Any
@@ -317,6 +331,7 @@ class _Way:
             "limit": self.request.quality.split_limit,
             "kept": False,
             "tensors": self.names(chosen),
+            "four_times": self.names(_again(chosen)),
             "multiplications": {"before": before, "after": after},
             "factor": round(after / max(before, 1), 3),
             **said,
@@ -337,8 +352,10 @@ class _Way:
         self.split(better.reference, self.chosen, self.reference)
         figures = [_decibels(said[when]["sqnr_db"]) for when in ("after", "before")]
         factor = self.work(self.chosen) / max(self.work(()), 1)
+        four = len(self.names(_again(self.chosen)))
         note = (
-            f"{len(names)} activations are held twice, half a step apart: {figures[0]} against "
+            f"{len(names)} activations are held twice, half a step apart"
+            f"{f' ({four} of them four times)' * bool(four)}: {figures[0]} against "
             f"{figures[1]} on {said['judged_samples']} samples held out, for {factor:.2f} times "
             "the multiplications. It is slower than plain int8."
         )
@@ -347,6 +364,11 @@ class _Way:
             reference=self.reference, unsplit=(better.reference, better.model),
             held_twice=tuple(names), single=_single(self.result),
         )  # fmt: skip
+
+
+def _again(chosen: Sequence[Unit]) -> list[Unit]:
+    """Those whose copies are held twice once more."""
+    return [unit for unit in dict.fromkeys(chosen) if chosen.count(unit) > 1]
 
 
 def _single(result: Path) -> Path:

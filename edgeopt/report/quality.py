@@ -41,8 +41,10 @@ def held_twice(
         costs.append(f"{bytes_text(final.size_bytes)}, not {bytes_text(single['size_bytes'])}")
     if beside:
         costs.append(_slower(beside))
+    four = len(said.get("four_times") or ())
+    again = f" ({four} of them four times)" if four else ""
     return (
-        f"{len(names)} activations: {plain(', '.join(names[:_NAMED]))}{more}\n"
+        f"{len(names)} activations{again}: {plain(', '.join(names[:_NAMED]))}{more}\n"
         f"[dim]beside plain int8:[/] {'; '.join(costs)}"
     )
 

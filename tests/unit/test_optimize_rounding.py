@@ -87,6 +87,30 @@ def test_a_depthwise_layer_is_rounded_channel_by_channel() -> None:
     assert np.mean((error(made) + shift) ** 2) < np.mean(error(nearest(weights, scales)) ** 2) / 2
 
 
+@pytest.mark.parametrize("parts", [2, 4])
+@pytest.mark.parametrize("kind", ["FULLY_CONNECTED", "DEPTHWISE_CONV_2D"])
+def test_copies_make_up_for_each_others_rounding(kind: str, parts: int) -> None:
+    """The mean of copies that are rounded together errs far less than that of equal ones."""
+    rng = np.random.default_rng(3)
+    wide = kind == "FULLY_CONNECTED"
+    shape = (8, 60) if wide else (1, 3, 3, 8)
+    weights = np.tile(rng.normal(0, 1, shape), (parts, 1) if wide else parts).astype(np.float32)
+    seen = correlated(rng, 2000, *((1, 60) if wide else (9, 8 * parts)))
+    op = layer(kind, weights)
+    rows = weights if wide else weights.reshape(9, -1).T
+    scales = np.abs(rows).max(1, keepdims=True) / 127
+    errors = {}
+    for copied in (False, True):
+        found = rounded_layer(op, seen_by(op, seen), one_scale=False, copied=copied)
+        assert found is not None
+        made = found[0] if wide else found[0].reshape(9, -1).T
+        np.testing.assert_allclose(made / scales, np.rint(made / scales), atol=1e-3)
+        np.testing.assert_allclose(np.abs(made).max(1), np.abs(rows).max(1), rtol=1e-6)
+        mean = (made - rows).reshape(parts, 8, -1).mean(0)
+        errors[copied] = np.mean(mean**2)
+    assert errors[True] < errors[False] / parts
+
+
 def test_shapes_that_are_not_understood_are_left_alone() -> None:
     weights = np.ones((1, 3, 3, 8), np.float32)
     multiplied = layer("DEPTHWISE_CONV_2D", weights)  # 4 channels in, 8 out

@@ -116,20 +116,22 @@ def test_what_an_unknown_operation_reads_or_makes_stays_single() -> None:
 
 
 @pytest.mark.filterwarnings("ignore:Warning. Enabling")
+@pytest.mark.parametrize("again", [slice(0), slice(1), slice(None)])
 @pytest.mark.parametrize(
     "data",
     [branched(), branched(reshaped=True), branched(unknown=True),
      with_residual_adds(FLOAT.read_bytes())],
 )  # fmt: skip
-def test_equal_copies_leave_the_function_as_it_was(data: bytes) -> None:
+def test_equal_copies_leave_the_function_as_it_was(data: bytes, again: slice) -> None:
     graph, inputs = parse(data).subgraphs[0], samples(data, 3)
     ranges = {t.name: ([0.0], [1.0]) for t in graph.tensors}
-    wider = split(data, ranges, all_units(data), apart=False).model
+    chosen = [*all_units(data), *all_units(data)[again]]  # those that come twice: four copies
+    wider = split(data, ranges, chosen, apart=False).model
     end = graph.outputs[0].name
     for before, after in zip(run(data, inputs), run(wider, inputs), strict=True):
         np.testing.assert_allclose(after[end], before[end], atol=1e-5)
     operators = parse(wider).subgraphs[0].operators
-    assert sum(map(multiplications, operators)) == work_of(graph, all_units(data))
+    assert sum(map(multiplications, operators)) == work_of(graph, chosen)
 
 
 @pytest.mark.filterwarnings("ignore:Warning. Enabling")
@@ -153,22 +155,45 @@ def test_the_error_of_each_tensor_held_twice_falls_to_about_a_quarter(tmp_path: 
     assert all(0.249 < left < 0.4 for left in made.left.values()), made.left
 
 
+@pytest.mark.filterwarnings("ignore:Warning. Enabling")
+def test_four_copies_leave_a_sixteenth_of_the_error(tmp_path: Path) -> None:
+    data = branched()
+    inputs = np.rint(samples(data, 40) * 255).astype(np.float32) / np.float32(255)
+    ranges, (stream, _) = ranges_of(data, inputs), all_units(data)
+    made = split(data, ranges, [stream, stream])
+    runs = [run(data, inputs)]
+    runs += [run(int8(each, ranges, tmp_path), inputs) for each in (data, made.model)]
+    floats, once, four = ([each["branch"] for each in found] for found in runs)
+    before = np.mean((np.array(once) - floats) ** 2)
+    after = np.mean((np.array([both(both(values)) for values in four]) - floats) ** 2)
+    assert 0.04 < after / before < 0.15
+    assert all(0.06 < left < 0.2 for left in made.left.values()), made.left
+
+
 def test_two_roundings_half_a_step_apart_leave_a_quarter_of_the_variance() -> None:
     values = np.random.default_rng(0).uniform(0, 100, 200_000)
     for offset in (0.0, 0.1, 0.25, 0.4, 0.75):
         mean = (np.rint(values + offset) + np.rint(values - offset)) / 2
         left = np.var(mean - values) / np.var(np.rint(values) - values)
         assert left == pytest.approx(left_noise(offset * 3, 3.0), abs=0.01)
+        for more in (0.125, 0.3):
+            places = (offset + more, offset - more, more - offset, -offset - more)
+            mean = np.mean([np.rint(values + place) for place in places], axis=0)
+            left = np.var(mean - values) / np.var(np.rint(values) - values)
+            assert left == pytest.approx(left_noise(more * 3, 3.0, offset * 3), abs=0.01)
     assert left_noise(0.25, 1.0) == pytest.approx(0.25)
+    assert left_noise(0.125, 1.0, 0.25) == pytest.approx(1 / 16)
     assert left_noise(0.3, 0.0) == 1.0
 
 
 def test_units_join_by_noise_for_their_work_and_stay_within_the_limit() -> None:
     graph, (stream, heads) = parse(branched()).subgraphs[0], all_units(branched())
     both_cost = work_of(graph, [stream, heads]) / work_of(graph, ())
-    assert joining(graph, {stream: 1.0, heads: 0.9}, both_cost) == [heads, stream]
-    assert joining(graph, {stream: 1.0, heads: 0.9}, both_cost - 0.01) == [heads]
-    assert joining(graph, {stream: 1.0, heads: 0.001}, 16) == [stream]
+    heads_cost = work_of(graph, [heads]) / work_of(graph, ())
+    assert joining(graph, {stream: 1.0, heads: 0.1}, both_cost) == [heads, stream]
+    assert joining(graph, {stream: 1.0, heads: 0.9}, both_cost) == [heads, heads]
+    assert joining(graph, {stream: 1.0, heads: 0.9}, heads_cost) == [heads]
+    assert joining(graph, {stream: 1.0, heads: 0.001}, 16) == [stream, stream]
     assert joining(graph, {stream: 1.0, heads: 0.9}, 1.0) == []
     assert sizes(1) == [1]
     assert sizes(7) == [1, 2, 3, 4, 6, 7]
