@@ -14,11 +14,16 @@ same calibration samples in the same run:
   auto              edgeopt as it is by default
   extra             edgeopt with what --extra forces, as `mse,on,on`
   split X           edgeopt with activations held twice, for up to X times the multiplications
+  8-bit edges       the float model, of which only logits and probabilities are int8 (simulated, in
+                    the range of these samples): no int8 model with a last softmax does better but
+                    by chance, since logits that are a fraction of a step apart become equal
 
 and on samples that none of them was calibrated with, in real units, each with its standard error:
 
   top-1       where there are labels
-  agreement   share of samples whose largest output is the float model's
+  agreement   share of samples whose largest output is the float model's; of equal ones the first
+              counts, as argmax has it, so that half of the ties are lost
+  or a tie    the same if any of the largest outputs may be the float model's
   if sure     the same among the samples for which the float model gives one class at least 0.5: a
               crop that shows nothing it knows is a draw between classes, which any noise decides
   SQNR        10 log10 of signal over noise of the logits (what goes into a last SOFTMAX), of each
@@ -123,6 +128,9 @@ def worth(found: Any, wanted: Any, samples: Samples) -> dict[str, Any]:
 
     row: dict[str, Any] = {"samples": len(best)}
     row["agreement"], row["agreement_se"] = share(best == real.argmax(1))
+    row["agreement_or_tie"], row["agreement_or_tie_se"] = share(
+        made[np.arange(len(best)), real.argmax(1)] == made.max(1)
+    )
     sure = probabilities(floats).max(1) >= 0.5
     if sure.any():
         row["sure"] = float(sure.mean())
@@ -147,6 +155,15 @@ def _shown(logits: np.ndarray) -> np.ndarray:
     centred = logits - logits.mean(1, keepdims=True)
     shown = np.maximum(centred, -np.log(1024 * logits.shape[1]))
     return np.asarray(shown - shown.mean(1, keepdims=True))
+
+
+def edges(logits: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Probabilities and logits as they are when they alone are int8: 255 steps from the least
+    logit that shows to the largest, and the 1/256 of an int8 SOFTMAX."""
+    shown = np.maximum(logits - logits.mean(1, keepdims=True), -np.log(1024 * logits.shape[1]))
+    step = (shown.max() - shown.min()) / 255
+    coarse = np.rint(shown / step) * step
+    return np.clip(np.rint(probabilities(coarse) * 256), 0, 255) / 256, coarse
 
 
 def photographic(name: str, floats: Path, args: argparse.Namespace) -> Samples:
@@ -209,6 +226,8 @@ def compare(name: str, folder: Path, args: argparse.Namespace) -> dict[str, Any]
     count = len(samples.calibration)
     wanted = answers(floats, samples.evaluation, folder)
     rows = [{"engine": "float", **worth(wanted, wanted, samples)}]
+    if not np.array_equal(*wanted):
+        rows.append({"engine": "8-bit edges", **worth(edges(wanted[1]), wanted, samples)})
 
     began = time.perf_counter()
     base = ConversionRequest(scheme="int8", calibration_samples=count, legacy_ops=args.edgetpu)
@@ -247,12 +266,12 @@ def show(result: dict[str, Any]) -> None:
         + f"; the float model is sure of {100 * result['rows'][0].get('sure', 0):.0f}%"
     )
     print(
-        f"  {'':28} {'top-1':>15} {'drop':>15} {'agreement':>15} {'if sure':>15} "
-        f"{'SQNR, dB':>12} seconds"
+        f"  {'':28} {'top-1':>15} {'drop':>15} {'agreement':>15} {'or a tie':>15} "
+        f"{'if sure':>15} {'SQNR, dB':>12} seconds"
     )
     for row in result["rows"]:
         spent = f"{row['seconds']:7.1f}" if "seconds" in row else ""
-        figures = ("top1", "drop", "agreement", "agreement_if_sure")
+        figures = ("top1", "drop", "agreement", "agreement_or_tie", "agreement_if_sure")
         cells = [_cell(row, figure, 4) for figure in figures]
         print(
             f"  {row['engine']:28} {' '.join(f'{c:>15}' for c in cells)} "
