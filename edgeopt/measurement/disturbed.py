@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Kind", "kinds", "kinds_in_full", "kinds_in_short"]
 
-_SHOWN, _NUMBERS = 4, 6
+_NUMBERS = 6
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,13 +55,8 @@ def kinds_in_short(processes: Sequence[JudgedProcess]) -> str:
 
 
 def kinds_in_full(processes: Sequence[JudgedProcess]) -> list[str]:
-    """A line a kind with the figures of its first process; beyond four kinds, how many more."""
-    found = kinds(processes)
-    lines = [f"{_whose(kind)}: {kind.texts[0]}" for kind in found[:_SHOWN]]
-    more = len(found) - _SHOWN
-    return lines + (
-        [f"and {more} more kind{'s' if more > 1 else ''} of reasons"] if more > 0 else []
-    )
+    """A line a kind, with the figures of its first process."""
+    return [f"{_whose(kind)}: {kind.texts[0]}" for kind in kinds(processes)]
 
 
 def _whose_figures(kind: Kind) -> str:

@@ -64,7 +64,7 @@ def test_of_what_is_kept_the_samples_are_none(
     home = at_home(tmp_path / "user", sshd, monkeypatch)
     assert evaluated(home, argv(sshd, demo_dir() / "samples.npz"))["code"] == 0
     left = [p.suffix for p in (sshd.home / ".cache/edgeopt").iterdir()]
-    assert sorted(s for s in left if s) == [".py", ".tflite"]
+    assert sorted(s for s in left if s) == [".pyz", ".tflite"]
 
 
 def test_a_cable_cut_between_pieces_is_an_error_and_never_a_partial_number(
