@@ -102,9 +102,9 @@ def board(sshd: Sshd, tmp_path: Path) -> Iterator[Board]:
 
 def until(true: Callable[[], bool], seconds: float = 30) -> bool:
     end = time.monotonic() + seconds
-    while not true() and time.monotonic() < end:
+    while not (found := true()) and time.monotonic() < end:
         time.sleep(0.05)
-    return true()
+    return found  # asked once more, an act like a kill would find nothing left to do
 
 
 def measuring(board: Board) -> bool:
