@@ -85,7 +85,9 @@ def test_each_cell_has_accuracy_latency_and_size(filled: dict[str, Any]) -> None
         assert cell["latency"]["median_ns"] > 0 and cell["parity"]["passed"]
         assert cell["size_bytes"] == Path(cell["path"]).stat().st_size
     assert found["int8"]["size_bytes"] < 0.5 * found["float32"]["size_bytes"]
-    assert [found[s]["latency"]["runs"] for s in found] == [5, 5, 2]  # int16x8 is slow
+    runs = {scheme: cell["latency"]["runs"] for scheme, cell in found.items()}
+    assert 2 < runs["float32"] <= 5 and 2 < runs["int8"] <= 5  # some may count as warm-up
+    assert runs["int16x8"] <= 2  # its kernels are slow
 
 
 def test_published_figures_stand_on_lines_of_their_own(filled: dict[str, Any]) -> None:
