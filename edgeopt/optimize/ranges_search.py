@@ -34,6 +34,7 @@ _WORK = 120e9  # multiplications; a processor of 2020 does 20e9 a second in floa
 _REACHED = 4  # a search that reaches only one tensor in so many is not begun
 _ELEMENT = 50  # what quantizing a value costs, in multiplications
 _MOST, _FEWEST, _RANKED = 64, 12, 2  # samples
+_SIX = 6  # where RELU6 ends
 _KEPT_BYTES = 256 << 20
 # Their results have the scale of what they read: nothing of their own to choose.
 _PASSED = ("RESHAPE", "SQUEEZE", "EXPAND_DIMS", "TRANSPOSE", "MAX_POOL_2D", "AVERAGE_POOL_2D",
@@ -124,18 +125,31 @@ def noises(
     *,
     ends: Sequence[int],
     centred: bool,
-) -> dict[str, float]:
+) -> tuple[dict[str, float], dict[str, list[float]]]:
     """By tensor name, noise over signal at the answers when only that activation is int8, in the
-    given ranges; the arguments are those of `search`. Empty for a model too large."""
+    given ranges; the arguments are those of `search`. And of each channel of what depthwise layers
+    read, how often a value is none that a RELU clamps to. Both empty for a model too large."""
     bench = _Bench.of(path, arrays, ends, centred, 8)
     own = [t for t in bench.candidates() if t.name in ranges]
     each = sum(bench.work(t) for t in own)
     count = int(min(_WORK / max(each, 1), len(arrays[0]), _MOST))
     count = min(count, int(_KEPT_BYTES / max(bench.size(own), 1)))
     if count < _RANKED:
-        return {}
+        return {}, {}
     seen = bench.seen({t.index for t in own}, count)
-    return {t.name: bench.costs(t, ranges[t.name], seen)(1.0, 1.0) for t in own}
+    costs = {t.name: bench.costs(t, ranges[t.name], seen)(1.0, 1.0) for t in own}
+    read = {op.inputs[0].index for op in bench.graph.operators if op.op == "DEPTHWISE_CONV_2D"}
+    return costs, {
+        t.name: _live([values[t.index] for values in seen]) for t in own if t.index in read
+    }
+
+
+def _live(seen: Sequence[NDArray[Any]]) -> list[float]:
+    """Of each channel, the share of values that a RELU or RELU6 leaves as they are."""
+    import numpy as np
+
+    shares = [((v != 0) & (v != _SIX)).mean(axis=tuple(range(v.ndim - 1))) for v in seen]
+    return [round(float(share), 4) for share in np.mean(shares, axis=0)]
 
 
 @dataclass

@@ -6,13 +6,14 @@ import math
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.child import Child, ChildDied
 from edgeopt.errors import ModelError
 from edgeopt.optimize.calibration import Ranges
+from edgeopt.optimize.copies import Copies, write
 from edgeopt.optimize.recipes import ConversionRequest
 from edgeopt.optimize.selection import Candidate, Trial
 from edgeopt.optimize.selection_run import Improved, Jobs
@@ -26,6 +27,7 @@ if TYPE_CHECKING:
     from edgeopt.dataset import Dataset
 
 __all__ = [
+    "Way",
     "answers_lost",
     "compared",
     "fitted_count",
@@ -41,7 +43,8 @@ _WORKER = "edgeopt.optimize.rounding_worker"
 _JUDGE = "edgeopt.optimize.selection_worker"
 _CHILDREN = 2
 _FITTED, _FITTED_LEAST = 128, 48  # samples
-_WORK = 20e9  # multiplications that running them is worth
+_FITTED_WORK = 60e9  # multiplications that running them is worth
+_WORK = 20e9  # where it is so little, rivals are rounded too
 _JUDGED = 40
 _WORTH = 0.9  # of the loss before: half a decibel
 
@@ -55,7 +58,7 @@ def rivals_wanted(request: ConversionRequest, float_path: Path) -> bool:
 
 def fitted_count(float_path: Path) -> int:
     """How many samples weights are fitted on."""
-    return min(_FITTED, max(_FITTED_LEAST, samples_worth(_WORK, float_path)))
+    return min(_FITTED, max(_FITTED_LEAST, samples_worth(_FITTED_WORK, float_path)))
 
 
 def rounding_wanted(request: ConversionRequest) -> bool:
@@ -90,7 +93,10 @@ def refine(
     better = replace(better, rivals=())
     models = {way.reference: result.with_name(f"rounded_{i}.tflite") for i, way in enumerate(ways)}
     try:
-        count = round_weights(models, request, fitted)
+        count = min(
+            round_weights(reference, [Way(reference, output)], request, fitted)
+            for reference, output in models.items()
+        )
     except ModelError as error:  # the result is good without
         note = f"Weights are rounded to the nearest step: {error.message}"
         return replace(better, notes=(*better.notes, note))
@@ -164,62 +170,73 @@ def worth(before: Trial, after: Trial) -> bool:
     return less and after.loss <= before.loss * _WORTH and not answers_lost(before, after)
 
 
+@dataclass(frozen=True)
+class Way:
+    """A float model whose weights are to be written to `output` as they are rounded: the one that
+    they are fitted on, or that one with `copies` of its tensors."""
+
+    model: Path
+    output: Path
+    copies: Mapping[str, Copies] = field(default_factory=dict)
+
+
 def round_weights(
-    models: Mapping[Path, Path],
-    request: ConversionRequest,
-    fitted: list[NDArray[Any]],
-    *,
-    copied: Sequence[str] = (),
+    reference: Path, ways: Sequence[Way], request: ConversionRequest, fitted: list[NDArray[Any]]
 ) -> int:
-    """Write each float model (the keys) with rounded weights; how many layers there are. The
-    tensors named by `copied` are held several times over."""
+    """Write each way with rounded weights, all from one run of the float model `reference` on the
+    samples `fitted` (an array an input); how many layers there are. Raises ModelError when the
+    runtime crashes."""
     with ExitStack() as stack:
         children = [stack.enter_context(Child(_WORKER)) for _ in range(_CHILDREN)]
         try:
-            found = [
-                _round_one(reference, output, request, fitted, copied, children)
-                for reference, output in models.items()
-            ]
+            return _round(reference, ways, request, fitted, children)
         except ChildDied as error:
             raise _crashed(error) from error
-    return min(found)
 
 
-def _round_one(
+def _round(
     reference: Path,
-    output: Path,
+    ways: Sequence[Way],
     request: ConversionRequest,
     fitted: list[NDArray[Any]],
-    copied: Sequence[str],
     children: Sequence[Child],
 ) -> int:
     import numpy as np
 
-    from edgeopt.optimize.rounding import replaced
+    from edgeopt.optimize.rounding import Rounded, replaced
 
-    parts = [output.with_name(f"{output.stem}_{number}.npz") for number in range(len(children))]
+    copies = [way.output.with_name(f"{way.output.stem}_copies.npz") for way in ways]
+    parts = [
+        [way.output.with_name(f"{way.output.stem}_{number}.npz") for way in ways]
+        for number in range(len(children))
+    ]
+    for way, path in zip(ways, copies, strict=True):
+        write(path, way.copies)
     for number, child in enumerate(children):
+        outputs = zip(parts[number], copies, strict=True)
         message = {
             "model": str(reference),
-            "output": str(parts[number]),
+            "ways": [{"output": str(out), "copies": str(held)} for out, held in outputs],
             "first": number,
             "step": len(children),
             "per_channel": request.per_channel,
             "dense_per_tensor": request.legacy_ops,
-            "copied": list(copied),
         }
         child.send(message, fitted)
     for child in children:
         child.answer()
-    made: dict[int, tuple[NDArray[Any], NDArray[Any]]] = {}
-    for path in parts:
-        with np.load(path) as stored:
-            for name in stored.files:
-                kind, _, index = name.partition("_")
-                if kind == "weights":
-                    made[int(index)] = (stored[name], stored[f"shift_{index}"])
-    output.write_bytes(replaced(reference.read_bytes(), made))
-    return len(made)
+    counts = []
+    for way, paths in zip(ways, zip(*parts, strict=True), strict=True):
+        made: dict[int, Rounded] = {}
+        for path in paths:
+            with np.load(path) as stored:
+                for name in stored.files:
+                    kind, _, index = name.partition("_")
+                    if kind == "weights":
+                        made[int(index)] = Rounded(stored[name], stored[f"shift_{index}"])
+        way.output.write_bytes(replaced(way.model.read_bytes(), made))
+        counts.append(len(made))
+    return min(counts)
 
 
 def judged(

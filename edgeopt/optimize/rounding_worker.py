@@ -7,16 +7,19 @@ from typing import Any
 
 from edgeopt.child import serve
 from edgeopt.facts import Operator
-from edgeopt.optimize.rounding import ROUNDED, Moments, patches, rounded_layer
+from edgeopt.model import read
+from edgeopt.model.packing import unpack
+from edgeopt.optimize.copies import load
+from edgeopt.optimize.layer_errors_parts import part
+from edgeopt.optimize.rounding import ROUNDED, Layer, Moments, patches
 
 __all__ = ["main"]
 
 _PATCHES = 8192  # over all samples; a kernel reads at most a few thousand values
 _WIDEST = 2304  # inputs of one output: 256 channels of 3 x 3; the time grows with its cube
-_WIDEST_COPIED = 2816  # where accuracy is above all: 1408 read twice
 
 
-def _layers(graph: Any, widest: int) -> list[Operator]:
+def _layers(graph: Any) -> list[Operator]:
     return [
         op
         for op in graph.operators
@@ -26,7 +29,7 @@ def _layers(graph: Any, widest: int) -> list[Operator]:
         and op.inputs[1] is not None
         and op.inputs[1].data is not None
         and op.inputs[1].dtype == "float32"
-        and _width(op) <= widest
+        and _width(op) <= _WIDEST
     ]
 
 
@@ -40,47 +43,58 @@ def _width(op: Operator) -> int:
 
 
 def answer(message: dict[str, Any], arrays: list[Any]) -> dict[str, Any]:
-    """Every `step`-th layer from `first`, widest first, into the .npz `output`. `arrays`: one an
+    """Every `step`-th layer from `first`, widest first, into the .npz `output` of each of the ways:
+    as the `model` is, or with the `copies` (a file) that it is to be held with. `arrays`: one an
     input of the model, the first axis counting samples."""
     import numpy as np
 
-    from edgeopt.model import read
-    from edgeopt.model.packing import unpack
-    from edgeopt.optimize.calibration_worker import batched
-    from edgeopt.optimize.layer_errors_parts import part
-
-    path = Path(message["model"])
-    graph = read(path).subgraphs[0]
-    widest = _WIDEST_COPIED if message["copied"] else _WIDEST
-    ordered = sorted(_layers(graph, widest), key=lambda op: (-_width(op), op.index))
+    graph = read(Path(message["model"])).subgraphs[0]
+    ordered = sorted(_layers(graph), key=lambda op: (-_width(op), op.index))
     mine = ordered[message["first"] :: message["step"]]
+    seen = _seen(message["model"], mine, arrays)
+    ways = [load(Path(way["copies"])) if way["copies"] else {} for way in message["ways"]]
+    stored: list[dict[str, Any]] = [{} for _ in ways]
+    for op in mine:
+        single = not message["per_channel"] or (
+            message["dense_per_tensor"] and op.op == "FULLY_CONNECTED"
+        )
+        try:
+            layer = Layer(op, seen.pop(op.index), one_scale=single)
+        except ValueError:
+            continue  # it is rounded to the nearest steps
+        assert op.inputs[0] is not None
+        for copies, out in zip(ways, stored, strict=True):
+            made = layer.rounded(copies.get(op.inputs[0].name), copies.get(op.outputs[0].name))
+            if np.isfinite(made.weights).all() and np.isfinite(made.shift).all():
+                out[f"weights_{op.index}"], out[f"shift_{op.index}"] = made.weights, made.shift
+    for way, out in zip(message["ways"], stored, strict=True):
+        np.savez(way["output"], **out)
+    return {"layers": [len(out) // 2 for out in stored]}
+
+
+def _seen(model: str, mine: list[Operator], arrays: list[Any]) -> dict[int, Moments]:
+    """What these layers read while the model runs, by their number."""
+    path = Path(model)
+    graph = read(path).subgraphs[0]
     wanted = sorted({op.inputs[0].index for op in mine if op.inputs[0]})
     inputs = [t.index for t in graph.inputs]
     everything = [op.index for op in graph.operators]
     content = part(unpack(path.read_bytes()), everything, inputs, wanted)
     moments = {op.index: Moments(op) for op in mine}
     most = max(1, _PATCHES // len(arrays[0]))
-    for number, found in enumerate(_runs(content, arrays, batched)):
-        seen = dict(zip(wanted, found, strict=True))
+    for number, found in enumerate(_runs(content, arrays)):
+        values = dict(zip(wanted, found, strict=True))
         for op in mine:
             assert op.inputs[0] is not None
-            for value in seen[op.inputs[0].index]:
+            for value in values[op.inputs[0].index]:
                 moments[op.index].add(patches(value, op, most, number))
-    stored: dict[str, Any] = {}
-    for op in mine:
-        single = not message["per_channel"] or (
-            message["dense_per_tensor"] and op.op == "FULLY_CONNECTED"
-        )
-        copied = op.outputs[0].name in message["copied"]
-        made = rounded_layer(op, moments.pop(op.index), one_scale=single, copied=copied)
-        if made is not None and all(np.isfinite(each).all() for each in made):
-            stored[f"weights_{op.index}"], stored[f"shift_{op.index}"] = made
-    np.savez(message["output"], **stored)
-    return {"layers": len(stored) // 2}
+    return moments
 
 
-def _runs(content: bytes, arrays: list[Any], batched: Any) -> Any:
+def _runs(content: bytes, arrays: list[Any]) -> Any:
     from ai_edge_litert.interpreter import Interpreter
+
+    from edgeopt.optimize.calibration_worker import batched
 
     interpreter = Interpreter(model_content=content, num_threads=1)
     interpreter.allocate_tensors()

@@ -160,10 +160,10 @@ class _Worker:
         path = Path(message["model"])
         ends, classes = _answers(parse(path.read_bytes()).subgraphs[0])
         try:
-            found = noises(path, message["ranges"], arrays, ends=ends, centred=classes)
+            found, live = noises(path, message["ranges"], arrays, ends=ends, centred=classes)
         except (RuntimeError, ValueError) as error:  # an operation that runs in no part of a model
             return {"noises": {}, "why": str(error).strip().split("\n")[-1]}
-        return {"noises": found}
+        return {"noises": found, "live": live}
 
     def compare(self, path: str) -> dict[str, Any]:
         """The largest difference to the float model's answers, as a share of the largest answer."""

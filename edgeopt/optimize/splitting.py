@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.facts import Operator, Subgraph, Tensor
+from edgeopt.optimize.copies import Copies
 from edgeopt.optimize.equalize_graph import floats, integers
 from edgeopt.optimize.splitting_offsets import left_noise, offsets
 from edgeopt.optimize.splitting_units import WEIGHING, Unit, flattened, operand
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["Split", "split", "work_of"]
 
 _STEPS = 255  # of an int8 activation, asymmetric
+_MOSTLY = 0.5
 
 Bounds = Mapping[str, tuple[list[float], list[float]]]  # by tensor name, lows and highs
 
@@ -35,10 +37,12 @@ Bounds = Mapping[str, tuple[list[float], list[float]]]  # by tensor name, lows a
 @dataclass(frozen=True, kw_only=True)
 class Split:
     """`model` is the .tflite with its activations split; `left` is, by tensor name, the share of
-    the rounding noise that its copies leave where what is rounded varies by more than a step."""
+    the rounding noise that its copies leave where what is rounded varies by more than a step, and
+    `copies` where they stand."""
 
     model: bytes
     left: Mapping[str, float]
+    copies: Mapping[str, Copies]
 
 
 def split(
@@ -47,20 +51,22 @@ def split(
     chosen: Collection[Unit],
     *,
     costs: Mapping[str, float] | None = None,
+    live: Mapping[str, Sequence[float]] | None = None,
     apart: bool = True,
 ) -> Split:
     """The float .tflite with the tensors of the `chosen` units held twice, of units that are there
     twice four times.
 
     `ranges` are those that it will be quantized with: they stay right for the copies, whose names
-    stay. `costs` is what rounding a tensor adds at the answers, by name (else its variance). Not
+    stay. `costs` is what rounding a tensor adds at the answers, by name (else its variance), `live`
+    how often a value is none that a RELU clamps to, for each channel of a tensor (else always). Not
     `apart`, both copies are equal and the function is the same; apart, a RELU changes what lies
     less than half a step from where it bends.
     """
     from edgeopt.model.packing import pack, unpack
     from edgeopt.model.tflite import parse
 
-    before, left = dict[int, float](), dict[str, float]()
+    before, left, copies = dict[int, float](), dict[str, float](), dict[str, Copies]()
     doublings = _doublings(chosen)
     for number in range(1, max(doublings.values(), default=0) + 1):
         graph = parse(data).subgraphs[0]
@@ -71,12 +77,32 @@ def split(
         found = dict.fromkeys(held, 0.0)
         if apart:
             found = offsets(graph, held, steps, weights, before)
-        wider = _Wider(unpack(data), graph, found)
+        moving = {
+            index: _moving(live[name], copies.get(name))
+            for index, name in names.items()
+            if live is not None and name in live
+        }
+        wider = _Wider(unpack(data), graph, found, moving)
         for op in graph.operators:
             wider.widen(op)
         left |= {names[i]: left_noise(found[i], steps[i], before.get(i)) for i in held}
+        for i in held:
+            channel, sign = wider.layout[i]
+            offset, known = sign * found[i], copies.get(names[i])
+            copies[names[i]] = (
+                known.again(channel, offset) if known else Copies(channel=channel, offset=offset)
+            )
         data, before = pack(wider.model), found
-    return Split(model=data, left=left)
+    return Split(model=data, left=left, copies=copies)
+
+
+def _moving(live: Sequence[float], copies: Copies | None) -> NDArray[Any]:
+    """Which channels lie apart in their copies more often than not: those that a RELU clamps are
+    zero in all of them."""
+    import numpy as np
+
+    found = np.asarray(live) > _MOSTLY
+    return found if copies is None else np.asarray(found[copies.channel])
 
 
 def work_of(graph: Subgraph, chosen: Collection[Unit]) -> int:
@@ -114,12 +140,14 @@ def _steps(graph: Subgraph, own: Mapping[int, float]) -> dict[int, float]:
 @dataclass
 class _Wider:
     """A model whose operations are widened one after the other. `offsets` are those of the tensors
-    held twice; the `layout` of one that was made is, for each of its channels, which of the
-    original it holds, and 1 for the copy above or -1 for the one below."""
+    held twice; `moving` which channels lie apart in the copies of a tensor, where not all do. The
+    `layout` of one that was made is, for each of its channels, which of the original it holds, and
+    1 for the copy above or -1 for the one below."""
 
     model: Any
     graph: Subgraph
     offsets: Mapping[int, float]
+    moving: Mapping[int, NDArray[Any]] = field(default_factory=dict)
     layout: dict[int, tuple[NDArray[Any], NDArray[Any]]] = field(default_factory=dict)
 
     def widen(self, op: Operator) -> None:
@@ -191,6 +219,7 @@ class _Wider:
             assert apart is not None
             channel, sign = read
             carried = values.sum(axis=tuple(range(values.ndim - 1))) * self.offsets[source.index]
+            carried = carried * self.moving.get(source.index, 1.0)
             self.place(result, channel, sign)
             self.rewrite(
                 op, values[..., channel], bias[channel] + sign * (apart - carried[channel])

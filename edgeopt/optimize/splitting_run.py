@@ -15,8 +15,10 @@ from edgeopt.child import Child, ChildDied
 from edgeopt.errors import ModelError
 from edgeopt.facts import Subgraph
 from edgeopt.optimize.calibration import Ranges
+from edgeopt.optimize.copies import Copies
 from edgeopt.optimize.recipes import ConversionRequest
 from edgeopt.optimize.rounding_run import (
+    Way,
     answers_lost,
     compared,
     fitted_count,
@@ -180,6 +182,7 @@ class _Way:
     graph: Subgraph = field(init=False)
     units: list[Unit] = field(init=False)
     costs: dict[str, float] = field(default_factory=dict)
+    live: dict[str, list[float]] = field(default_factory=dict)
     order: list[Unit] = field(default_factory=list)
     trials: list[Trial] = field(default_factory=list)
     size: int = 0  # of the set that rounding weights anew decided for; 0: their trials do
@@ -219,7 +222,7 @@ class _Way:
                 ) from error
         if not answer["noises"]:
             return str(answer.get("why", "the model is too large"))
-        self.costs = dict(answer["noises"])
+        self.costs, self.live = dict(answer["noises"]), dict(answer["live"])
         names = {t.index: t.name for t in self.graph.tensors}
         noise = {
             unit: math.fsum(self.costs.get(names[i], 0.0) for i in unit.tensors) * _GAINED
@@ -237,10 +240,15 @@ class _Way:
         names = self.names(chosen)
         return self.better.ranges | {name: self.better.widest[name] for name in names}
 
-    def split(self, source: Path, chosen: Sequence[Unit], output: Path) -> Path:
-        found = split(source.read_bytes(), self.ranges(chosen), chosen, costs=self.costs)
+    def split(
+        self, source: Path, chosen: Sequence[Unit], output: Path
+    ) -> tuple[Path, Mapping[str, Copies]]:
+        """The float model with the copies of the `chosen`, and where they stand."""
+        found = split(
+            source.read_bytes(), self.ranges(chosen), chosen, costs=self.costs, live=self.live
+        )
         output.write_bytes(found.model)
-        return output
+        return output, found.copies
 
     def unsplit_job(self) -> dict[str, Any]:
         return self.job(self.better.model, _single(self.result), self.better.ranges)
@@ -249,7 +257,7 @@ class _Way:
         found = []
         for size in sizes(len(self.order)):
             chosen = self.order[:size]
-            model = self.split(self.better.model, chosen, self.named("split", size))
+            model, _ = self.split(self.better.model, chosen, self.named("split", size))
             found.append(self.job(model, self.named("split_int8", size), self.ranges(chosen)))
         return found
 
@@ -292,18 +300,25 @@ class _Way:
         What rounding leaves hides what larger sets gain until their own weights are rounded, of
         which they hold more, too."""
         made, trial = self.made, self.trial
-        for count in sorted({len(self.chosen), len(self.order)}):
-            chosen, whole = self.order[:count], self.named("split_float", count)
-            self.split(self.better.reference, chosen, whole)
-            model, output = (self.named(kind, count) for kind in ("rounded", "rounded_int8"))
-            copied = self.names(chosen)
-            if not round_weights({whole: model}, self.request, fitted, copied=copied):
-                continue
-            job = self.job(model, output, self.ranges(chosen))
-            (found,) = judged(float_path, [job], samples)
-            less = 1.0 if count == len(self.chosen) else _WORTH
+        counts = sorted({len(self.chosen), len(self.order)})
+        ways = []
+        for count in counts:
+            whole = self.named("split_float", count)
+            model, copies = self.split(self.better.reference, self.order[:count], whole)
+            ways.append(Way(model, self.named("rounded", count), copies))
+        if not round_weights(self.better.reference, ways, self.request, fitted):
+            return made, trial
+        outputs = [self.named("rounded_int8", count) for count in counts]
+        jobs = [
+            self.job(way.output, output, self.ranges(self.order[:count]))
+            for way, output, count in zip(ways, outputs, counts, strict=True)
+        ]
+        for way, output, count, found in zip(
+            ways, outputs, counts, judged(float_path, jobs, samples), strict=True
+        ):
+            less = 1.0 if count == counts[0] else _WORTH
             if math.fsum(found.noise) < math.fsum(trial.noise) * less:
-                self.size, made, trial = count, (model, output), found
+                self.size, made, trial = count, (way.output, output), found
         return made, trial
 
     def trials_json(self) -> list[dict[str, Any]]:

@@ -11,7 +11,8 @@ from tflite_models import buffer, pack, signature, tensor
 from edgeopt.optimize.bias import rounded
 
 _OP, _OPTIONS = schema.BuiltinOperator, schema.BuiltinOptions
-RELU, NONE = schema.ActivationFunctionType.RELU, schema.ActivationFunctionType.NONE
+_KIND = schema.ActivationFunctionType
+RELU, RELU6, NONE = _KIND.RELU, _KIND.RELU6, _KIND.NONE
 
 
 class _Net:
@@ -50,12 +51,14 @@ class _Net:
         return result
 
     def weighed(self, code: str, source: int, name: str, shape: list[int], kernel: list[int],
-                activation: int = NONE, bias: bool = True) -> int:  # fmt: skip
-        drawn = self.rng.normal(0, 1 / np.sqrt(np.prod(kernel[1:])), kernel)
+                activation: int = NONE, bias: Any = True, drawn: Any = None) -> int:  # fmt: skip
+        if drawn is None:
+            drawn = self.rng.normal(0, 1 / np.sqrt(np.prod(kernel[1:])), kernel)
         drawn = rounded(drawn, 3 if code == "DEPTHWISE_CONV_2D" else 0).astype(np.float32)
         inputs = [source, self.tensor(f"{name}/w", kernel, drawn)]
-        if bias:
-            values = self.rng.normal(0, 0.2, shape[-1]).astype(np.float32)
+        if bias is not False:
+            values = self.rng.normal(0, 0.2, shape[-1]) if bias is True else np.asarray(bias)
+            values = values.astype(np.float32)
             inputs.append(self.tensor(f"{name}/b", [shape[-1]], values))
         options: dict[str, Any] = {"fusedActivationFunction": activation}
         if code != "FULLY_CONNECTED":
@@ -63,6 +66,14 @@ class _Net:
         if code == "DEPTHWISE_CONV_2D":
             options["depthMultiplier"] = 1
         return self.op(code, inputs, self.tensor(name, shape), **options)
+
+    def packed(self, x: int, y: int) -> bytes:
+        self.graph.inputs, self.graph.outputs = [x], [y]
+        model = schema.ModelT()
+        model.version, model.operatorCodes, model.subgraphs = 3, self.codes, [self.graph]
+        model.buffers = self.buffers
+        model.signatureDefs = [signature({"x": x}, {"y": y}, "serving_default")]
+        return pack(model)
 
 
 def branched(*, unknown: bool = False, reshaped: bool = False, seed: int = 0) -> bytes:
@@ -93,9 +104,16 @@ def branched(*, unknown: bool = False, reshaped: bool = False, seed: int = 0) ->
         shape = net.tensor("shape", [2], np.array([1, 112], np.int32))
         flat = net.op("RESHAPE", [both, shape], net.tensor("flat", [1, 112]), newShape=[1, 112])
     y = net.weighed("FULLY_CONNECTED", flat, "y", [1, 5], [5, 112], bias=False)
-    net.graph.inputs, net.graph.outputs = [x], [y]
-    model = schema.ModelT()
-    model.version, model.operatorCodes, model.subgraphs = 3, net.codes, [net.graph]
-    model.buffers = net.buffers
-    model.signatureDefs = [signature({"x": x}, {"y": y}, "serving_default")]
-    return pack(model)
+    return net.packed(x, y)
+
+
+def clamped() -> bytes:
+    """x[1, 8, 8, 3] to y[1, 8, 8, 5]: a convolution whose RELU leaves hardly anything of three of
+    its six channels, a depthwise layer that adds nine of each, and a convolution that reads it."""
+    net = _Net(0)
+    x, dead = net.tensor("x", [1, 8, 8, 3]), np.array([-3.0, 3.0] * 3)
+    stem = net.weighed("CONV_2D", x, "stem", [1, 8, 8, 6], [6, 3, 3, 3], RELU, bias=dead)
+    deep = net.weighed("DEPTHWISE_CONV_2D", stem, "deep", [1, 8, 8, 6], [1, 3, 3, 6], RELU6,
+                       bias=np.zeros(6), drawn=np.ones([1, 3, 3, 6]))  # fmt: skip
+    y = net.weighed("CONV_2D", deep, "y", [1, 8, 8, 5], [5, 1, 1, 6])
+    return net.packed(x, y)

@@ -12,8 +12,9 @@ from edgeopt.dataset import Preprocess, load_dataset
 from edgeopt.facts import Operator, Tensor
 from edgeopt.model import read
 from edgeopt.optimize import ConversionRequest, quantize, rounding_run, selection_run
+from edgeopt.optimize.copies import Copies
 from edgeopt.optimize.layer_errors_worker import _Model
-from edgeopt.optimize.rounding import Moments, patches, replaced, rounded_layer
+from edgeopt.optimize.rounding import Layer, Moments, patches, replaced
 from edgeopt.optimize.rounding_run import _best, answers_lost, rivals_wanted
 from edgeopt.optimize.selection import Candidate, Trial
 from edgeopt.paths import demo_dir
@@ -60,7 +61,8 @@ def test_a_dense_layer_errs_less_than_by_nearest_rounding(one_scale: bool) -> No
     weights = rng.normal(0, 0.1, (20, 200)).astype(np.float32)
     seen = correlated(rng, 4000, 1, 200)
     op = layer("FULLY_CONNECTED", weights)
-    made, shift = rounded_layer(op, seen_by(op, seen), one_scale=one_scale) or (weights, weights)
+    found = Layer(op, seen_by(op, seen), one_scale=one_scale).rounded()
+    made, shift = found.weights, found.shift
     size = np.abs(weights).max(axis=None if one_scale else 1, keepdims=True)
     scales = size / 127
     np.testing.assert_allclose(made / scales, np.rint(made / scales), atol=1e-3)
@@ -78,7 +80,8 @@ def test_a_depthwise_layer_is_rounded_channel_by_channel() -> None:
     weights = rng.normal(0, 1, (1, 3, 3, 12)).astype(np.float32)
     seen = correlated(rng, 4000, 9, 12)
     op = layer("DEPTHWISE_CONV_2D", weights)
-    made, shift = rounded_layer(op, seen_by(op, seen), one_scale=False) or (weights, weights)
+    found = Layer(op, seen_by(op, seen), one_scale=False).rounded()
+    made, shift = found.weights, found.shift
     scales = np.abs(weights).max((0, 1, 2)) / 127
 
     def error(other: np.ndarray) -> np.ndarray:
@@ -87,44 +90,82 @@ def test_a_depthwise_layer_is_rounded_channel_by_channel() -> None:
     assert np.mean((error(made) + shift) ** 2) < np.mean(error(nearest(weights, scales)) ** 2) / 2
 
 
-@pytest.mark.parametrize("parts", [2, 4])
+def held(channels: int, count: int, offset: float = 0.1) -> Copies:
+    """Each of so many channels `count` times over, half of the copies above and half below."""
+    side = np.repeat(np.resize([1.0, -1.0], count), channels)
+    return Copies(channel=np.tile(np.arange(channels), count), offset=side * offset)
+
+
+@pytest.mark.parametrize("count", [2, 4])
 @pytest.mark.parametrize("kind", ["FULLY_CONNECTED", "DEPTHWISE_CONV_2D"])
-def test_copies_make_up_for_each_others_rounding(kind: str, parts: int) -> None:
+def test_copies_make_up_for_each_others_rounding(kind: str, count: int) -> None:
     """The mean of copies that are rounded together errs far less than that of equal ones."""
     rng = np.random.default_rng(3)
     wide = kind == "FULLY_CONNECTED"
-    shape = (8, 60) if wide else (1, 3, 3, 8)
-    weights = np.tile(rng.normal(0, 1, shape), (parts, 1) if wide else parts).astype(np.float32)
-    seen = correlated(rng, 2000, *((1, 60) if wide else (9, 8 * parts)))
+    weights = rng.normal(0, 1, (8, 60) if wide else (1, 3, 3, 8)).astype(np.float32)
+    seen = correlated(rng, 2000, *((1, 60) if wide else (9, 8)))
     op = layer(kind, weights)
     rows = weights if wide else weights.reshape(9, -1).T
-    scales = np.abs(rows).max(1, keepdims=True) / 127
-    errors = {}
-    for copied in (False, True):
-        found = rounded_layer(op, seen_by(op, seen), one_scale=False, copied=copied)
-        assert found is not None
-        made = found[0] if wide else found[0].reshape(9, -1).T
-        np.testing.assert_allclose(made / scales, np.rint(made / scales), atol=1e-3)
-        np.testing.assert_allclose(np.abs(made).max(1), np.abs(rows).max(1), rtol=1e-6)
-        mean = (made - rows).reshape(parts, 8, -1).mean(0)
-        errors[copied] = np.mean(mean**2)
-    assert errors[True] < errors[False] / parts
+    scales = np.tile(np.abs(rows).max(1, keepdims=True) / 127, (count, 1))
+    whole = Layer(op, seen_by(op, seen), one_scale=False)
+    read, errors = None if wide else held(8, count), []
+    for copies in (None, held(8, count)):
+        found = whole.rounded(read if copies else None, copies).weights
+        made = found if wide else found.reshape(9, -1).T
+        here = scales[: len(made)]
+        np.testing.assert_allclose(made / here, np.rint(made / here), atol=1e-3)
+        np.testing.assert_allclose(np.abs(made).max(1), 127 * here[:, 0], rtol=1e-6)
+        mean = made.reshape(-1, 8, rows.shape[1]).mean(0) - rows
+        errors.append(np.mean(mean**2))
+    assert errors[1] < errors[0] / count
+
+
+@pytest.mark.parametrize("count", [2, 4])
+@pytest.mark.parametrize("kind", ["FULLY_CONNECTED", "CONV_2D"])
+def test_weights_that_read_copies_have_finer_steps_together(kind: str, count: int) -> None:
+    """Each copy's weights are on the grid that the quantizer will find, their sum on a finer one,
+    and what they add for reading above or below the value is taken off again."""
+    rng = np.random.default_rng(4)
+    shape = (8, 3, 3, 10) if kind == "CONV_2D" else (8, 10)
+    weights = rng.normal(0, 1, shape).astype(np.float32)
+    positions = int(np.prod(shape[1:-1]))
+    seen = correlated(rng, 3000, positions, 10)
+    op, copies = layer(kind, weights), held(10, count, 0.01)
+    whole = Layer(op, seen_by(op, seen), one_scale=False)
+    errors = []
+    for source in (None, copies):
+        found = whole.rounded(source)
+        times = count if source else 1
+        assert found.weights.shape == (*shape[:-1], 10 * times)
+        flat, rows = found.weights.reshape(8, -1), weights.reshape(8, -1)
+        scales = np.abs(rows).max(1, keepdims=True) / 127 / times
+        np.testing.assert_allclose(flat / scales, np.rint(flat / scales), atol=1e-3)
+        np.testing.assert_allclose(np.abs(flat).max(1), 127 * scales[:, 0], rtol=1e-6)
+        values = seen
+        if source is not None:  # a RELU leaves zeros where they are
+            values = seen[..., copies.channel]
+            values = values + copies.offset * (values != 0)
+        error = values.reshape(len(seen), -1) @ flat.T + found.shift
+        error -= seen.reshape(len(seen), -1) @ rows.T
+        np.testing.assert_allclose(error.mean(0), 0, atol=1e-4)
+        errors.append(np.mean(error**2))
+    assert errors[1] < errors[0] / count
 
 
 def test_shapes_that_are_not_understood_are_left_alone() -> None:
     weights = np.ones((1, 3, 3, 8), np.float32)
     multiplied = layer("DEPTHWISE_CONV_2D", weights)  # 4 channels in, 8 out
     moments = seen_by(multiplied, np.ones((5, 9, 4)))
-    assert rounded_layer(multiplied, moments, one_scale=False) is None
-    assert rounded_layer(multiplied, Moments(multiplied), one_scale=False) is None
+    for seen in (moments, Moments(multiplied)):
+        with pytest.raises(ValueError, match=r"multiplier|nothing seen"):
+            Layer(multiplied, seen, one_scale=False)
 
 
 def test_inputs_that_never_vary_do_no_harm() -> None:
     weights = np.random.default_rng(2).normal(0, 1, (4, 6)).astype(np.float32)
     op = layer("FULLY_CONNECTED", weights)
-    made = rounded_layer(op, seen_by(op, np.zeros((10, 1, 6))), one_scale=False)
-    assert made is not None
-    np.testing.assert_allclose(made[0], weights, atol=np.abs(weights).max() / 127)
+    made = Layer(op, seen_by(op, np.zeros((10, 1, 6))), one_scale=False).rounded()
+    np.testing.assert_allclose(made.weights, weights, atol=np.abs(weights).max() / 127)
 
 
 def demo_samples() -> Any:
@@ -172,9 +213,7 @@ def test_the_quantizer_puts_each_weight_where_it_was_rounded_to(tmp_path: Path) 
         assert held and held.shape
         width = int(np.prod(held.shape[1:]))
         moments = seen_by(op, correlated(rng, 3000, 1, width))
-        found = rounded_layer(op, moments, one_scale=False)
-        assert found is not None
-        made[op.index] = found
+        made[op.index] = Layer(op, moments, one_scale=False).rounded()
     path = tmp_path / "rounded.tflite"
     path.write_bytes(replaced(FLOAT.read_bytes(), made))
     quality = QualityRequest(ranges="minmax", equalization="off", bias_correction="off")
@@ -186,7 +225,7 @@ def test_the_quantizer_puts_each_weight_where_it_was_rounded_to(tmp_path: Path) 
             assert held and held.quantization
             steps = np.frombuffer(held.data or b"", np.int8).reshape(held.shape or ())
             scales = np.array(held.quantization.scales).reshape(-1, 1, 1, 1)
-            np.testing.assert_allclose(steps * scales, made[op.index][0], atol=1e-5)
+            np.testing.assert_allclose(steps * scales, made[op.index].weights, atol=1e-5)
 
 
 def test_a_failure_to_round_keeps_what_was_made_and_is_noted(
@@ -217,7 +256,7 @@ def rounded(noise: float, agreed: int = 10) -> Trial:
     return Trial(candidate=Candidate(), noise=(noise,) * 10, agrees=agrees)
 
 
-def test_a_rival_wins_only_by_a_tenth_and_with_noanswers_lost() -> None:
+def test_a_rival_wins_only_by_a_tenth_and_with_no_answers_lost() -> None:
     assert _best([rounded(0.010), rounded(0.0095)]) == 0
     assert _best([rounded(0.010), rounded(0.0060), rounded(0.0059)]) == 1
     assert _best([rounded(0.010), rounded(0.0060, agreed=5)]) == 0

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from ai_edge_litert.interpreter import Interpreter
 from hard_models import with_residual_adds
-from split_models import branched
+from split_models import branched, clamped
 
 from edgeopt.dataset import Preprocess, load_dataset
 from edgeopt.errors import InputError
@@ -18,6 +18,7 @@ from edgeopt.model import read
 from edgeopt.model.tflite import parse
 from edgeopt.optimize import ConversionRequest, quantize
 from edgeopt.optimize.quantizer_worker import quantize as quantize_file
+from edgeopt.optimize.ranges_search import noises
 from edgeopt.optimize.selection import PLAIN as PLAINEST
 from edgeopt.optimize.selection import Trial
 from edgeopt.optimize.splitting import split, work_of
@@ -168,6 +169,29 @@ def test_four_copies_leave_a_sixteenth_of_the_error(tmp_path: Path) -> None:
     after = np.mean((np.array([both(both(values)) for values in four]) - floats) ** 2)
     assert 0.04 < after / before < 0.15
     assert all(0.06 < left < 0.2 for left in made.left.values()), made.left
+
+
+@pytest.mark.filterwarnings("ignore:Warning. Enabling")
+@pytest.mark.parametrize("times", [1, 2])
+def test_what_a_relu_clamps_is_not_taken_for_lying_apart(times: int, tmp_path: Path) -> None:
+    """Copies of zero are zeros: a depthwise layer that reads them must not take an offset off."""
+    data = clamped()
+    inputs = samples(data, 20)
+    ranges, (deep,) = ranges_of(data, inputs), all_units(data)
+    floats = run(data, inputs)
+    path, end = tmp_path / "clamped.tflite", parse(data).subgraphs[0].outputs[0].index
+    path.write_bytes(data)
+    _, live = noises(path, ranges, [inputs[:, 0]], ends=[end], centred=False)
+    assert list(live) == ["stem"]
+    seen = np.array([each["stem"] for each in floats]) > 0
+    np.testing.assert_allclose(live["stem"], seen.mean(axis=(0, 1, 2, 3)), atol=1e-4)
+    assert sorted(share > 0.5 for share in live["stem"]) == [False] * 3 + [True] * 3
+    errors = []
+    for known in (None, live):
+        wider = split(data, ranges, [deep] * times, live=known).model
+        found = np.array([each["y"] for each in run(wider, inputs)])
+        errors.append(np.mean((found - np.array([each["y"] for each in floats])) ** 2))
+    assert errors[1] < errors[0] / 4
 
 
 def test_two_roundings_half_a_step_apart_leave_a_quarter_of_the_variance() -> None:
