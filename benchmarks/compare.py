@@ -100,8 +100,8 @@ def real(
     shutil.copyfile(paths[0], paths[1])
     chain(paths[2], layers=103)
     counts: dict[str, Counter[str]] = {"copy": Counter(), "b": Counter()}
-    ratios: dict[str, list[float]] = {"copy": [], "b": []}
     for number in range(rounds):
+        told: list[str] = []
         report = folder / f"round{number}.json"
         command = [sys.executable, "-m", "edgeopt", "benchmark", *map(str, paths)]
         command += [] if apart else ["--interleave"]
@@ -113,10 +113,8 @@ def real(
         for name in counts:
             verdict, ratio = compared(report, "a", name)
             counts[name][verdict] += 1
-            ratios[name] += [ratio] if ratio is not None else []
-        print(f"round {number}: " + ", ".join(
-            f"A/{name} {ratios[name][-1] if ratios[name] else float('nan'):.4f}" for name in counts
-        ), flush=True)  # fmt: skip
+            told.append(f"{name} {verdict}" + (f" {ratio:.4f}" if ratio is not None else ""))
+        print(f"round {number}: {', '.join(told)}", flush=True)
     return [
         show("real A/A (a copy)", counts["copy"], ("slower", "faster"), "wanted: at most 1%"),
         show("real A/B (3% more work)", counts["b"], ("slower",), "wanted: 90% on a quiet device"),
