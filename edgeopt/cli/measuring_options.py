@@ -234,10 +234,23 @@ measuring = stack(
 _EFFORT = ("runs", "warmup", "precision", "max_time_s", "processes")
 
 
+def _given(name: str) -> bool:
+    """Whether a flag stands on the command line itself."""
+    context = click.get_current_context(silent=True)
+    source = click.core.ParameterSource.COMMANDLINE
+    return context is not None and context.get_parameter_source(name) is source
+
+
 def effort_request(flags: dict[str, Any]) -> Effort:
     """The Effort of click's values, which it takes out of `flags`. Raises InputError."""
     from edgeopt.effort import MLPERF_RUNS, MLPERF_TIME_S, Effort
+    from edgeopt.errors import InputError
 
+    if flags.get("runs") is not None and _given("precision"):
+        raise InputError(
+            f"--runs {flags['runs']} is an exact number: --precision would have no say in it.",
+            "Leave out one of them.",
+        )
     asked = {key: flags.pop(key) for key in _EFFORT if key in flags}
     mlperf = flags.pop("mlperf", False)
     least_runs, least_s = flags.pop("min_runs", None), flags.pop("min_time_s", None)

@@ -191,9 +191,9 @@ class Lab:
 
     def second_process(self) -> Session:
         """A run of which one process has ended; the next one is under way."""
-        words = ("--max-time", 12, "--precision", "0.0001", "--processes", 4)
-        words = ("--runs", 1200, *words[2:]) if self.kind == "adb" else words
-        session = self.start(*words)
+        adb = self.kind == "adb"
+        words = ("--runs", 1200) if adb else ("--max-time", 12, "--precision", "0.0001")
+        session = self.start(*words, "--processes", 4)
         session.reach("Repeat")
         session.until(self.busy, "the second process")
         time.sleep(self.random.uniform(0.1, 0.6))

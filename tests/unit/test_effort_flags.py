@@ -75,6 +75,7 @@ def test_flags_beat_the_environment_which_beats_edgeopt_toml() -> None:
     env = {"EDGEOPT_PRECISION": "2%", "EDGEOPT_PROCESSES": "7"}
     found = effort("--processes", "9", env=env, precision="3%", max_time_s=4)
     assert (found["precision"], found["processes"], found["max_time_s"]) == (0.02, 9, 4.0)
+    assert effort("--runs", "10", env=env)["runs"] == 10  # a setting is no contradiction
 
 
 @pytest.mark.parametrize(
@@ -89,6 +90,7 @@ def test_flags_beat_the_environment_which_beats_edgeopt_toml() -> None:
         (("--processes", "0"), "--processes"),
         (("--runs", "10", "--mlperf"), "--mlperf ask for more"),
         (("--runs", "10", "--min-time", "1"), "exact number"),
+        (("--runs", "10", "--precision", "2%"), "--precision would have no say"),
     ],
 )
 def test_impossible_efforts_are_refused(words: tuple[str, ...], said: str) -> None:
