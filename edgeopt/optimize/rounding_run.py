@@ -15,7 +15,7 @@ from edgeopt.errors import ModelError
 from edgeopt.optimize.calibration import Ranges
 from edgeopt.optimize.copies import Copies, write
 from edgeopt.optimize.recipes import ConversionRequest
-from edgeopt.optimize.selection import Candidate, Trial
+from edgeopt.optimize.selection import Candidate, Trial, answers_lost, leads_lost
 from edgeopt.optimize.selection_run import Improved, Jobs
 from edgeopt.optimize.statistics import FEWEST, fitted_samples
 from edgeopt.optimize.work import samples_worth
@@ -28,7 +28,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Way",
-    "answers_lost",
     "compared",
     "fitted_count",
     "judged",
@@ -165,9 +164,13 @@ def compared(before: Trial, after: Trial) -> dict[str, Any]:
 
 
 def worth(before: Trial, after: Trial) -> bool:
-    """Whether what came `after` loses so much less that it is no accident, and no answers."""
-    less = math.fsum(after.noise) <= math.fsum(before.noise)
-    return less and after.loss <= before.loss * _WORTH and not answers_lost(before, after)
+    """Whether what came `after` has a tenth less noise or loss, no more noise, and loses no answers
+    or leads but by chance."""
+    if answers_lost(before, after) or leads_lost(before, after):
+        return False
+    noises = [math.fsum(each.noise) for each in (after, before)]
+    less = noises[0] <= noises[1] * _WORTH or after.loss <= before.loss * _WORTH
+    return less and noises[0] <= noises[1]
 
 
 @dataclass(frozen=True)
@@ -265,14 +268,6 @@ def judged(
             return trials
         except ChildDied as error:
             raise _crashed(error) from error
-
-
-def answers_lost(before: Trial, after: Trial) -> bool:
-    """Whether fewer answers agree than chance explains: by more than the root of how many of them
-    changed either way."""
-    pairs = list(zip(before.agrees, after.agrees, strict=True))
-    changed = sum(one != other for one, other in pairs)
-    return sum(one - other for one, other in pairs) > math.sqrt(changed)
 
 
 def _figures(trial: Trial) -> dict[str, Any]:

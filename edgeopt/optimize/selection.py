@@ -8,7 +8,8 @@ The loss of a classifier is the geometric mean of two shares: noise over signal 
 their mean over the classes), and how much of its first answer's lead was lost, squared (1 is
 another answer). Signal to noise alone favours clipped ranges that change answers; changed answers
 alone are too few to count. Other models have the first share only. A simpler candidate wins unless
-it loses by more than chance: a tenth, and a standard error of the difference.
+it loses by more than chance: a tenth, and a standard error of the noise or two of the leads, which
+a single answer near a draw can decide.
 """
 
 from __future__ import annotations
@@ -25,8 +26,11 @@ __all__ = [
     "PLAIN",
     "Candidate",
     "Trial",
+    "answers_lost",
+    "apart",
     "candidates",
     "choose",
+    "leads_lost",
     "plain_quality",
     "rivals",
     "settled",
@@ -35,7 +39,8 @@ __all__ = [
 ]
 
 _CLOSE = 1.1  # of the smallest loss: half a decibel
-_CHANCE = 1.5  # above this, no tie
+_CHANCE = 1.5  # of the noise: above this, no tie
+_LEADS = 2.0  # standard errors: one changed answer is always about one
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,23 +174,40 @@ def rivals(chosen: Candidate, trials: Sequence[Trial]) -> list[Candidate]:
 def _ties(simple: Trial, best: Trial) -> bool:
     if simple.candidate.complexity >= best.candidate.complexity or simple.loss == math.inf:
         return False
-    if sum(simple.agrees) < sum(best.agrees):
+    if answers_lost(best, simple):
         return False
-    noisier = math.fsum(simple.noise) > math.fsum(best.noise) * _CLOSE
-    if simple.loss <= best.loss * _CLOSE and not noisier:
+    noises = math.fsum(simple.noise), math.fsum(best.noise)
+    if noises[0] <= noises[1] * _CLOSE and simple.loss <= best.loss * _CLOSE:
         return True
-    return simple.loss <= best.loss * _CHANCE and not _apart(simple.noise, best.noise)
+    if noises[0] > noises[1] * _CHANCE or apart(simple.noise, best.noise):
+        return False
+    return not leads_lost(best, simple)
 
 
-def _apart(one: Sequence[float], other: Sequence[float]) -> bool:
-    """Whether the mean paired difference is above its standard error."""
+def answers_lost(before: Trial, after: Trial) -> bool:
+    """Whether fewer answers agree than chance explains: by more than the root of how many of them
+    changed either way."""
+    pairs = list(zip(before.agrees, after.agrees, strict=True))
+    changed = sum(one != other for one, other in pairs)
+    return sum(one - other for one, other in pairs) > math.sqrt(changed)
+
+
+def leads_lost(before: Trial, after: Trial) -> bool:
+    """Whether leads of first answers shrank by more than chance."""
+    return apart(after.margin_lost, before.margin_lost, _LEADS)
+
+
+def apart(one: Sequence[float], other: Sequence[float], errors: float = 1.0) -> bool:
+    """Whether `one` is larger: the mean paired difference above so many of its standard errors."""
     differences = [a - b for a, b in zip(one, other, strict=True)]
     count = len(differences)
+    if not count:
+        return False
     if count < 2:
         return True
     mean = math.fsum(differences) / count
     spread = math.fsum((d - mean) ** 2 for d in differences) / (count - 1)
-    return mean > math.sqrt(spread / count)
+    return mean > errors * math.sqrt(spread / count)
 
 
 def why_alone(candidates: int, samples: int) -> str:

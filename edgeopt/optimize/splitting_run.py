@@ -19,14 +19,13 @@ from edgeopt.optimize.copies import Copies
 from edgeopt.optimize.recipes import ConversionRequest
 from edgeopt.optimize.rounding_run import (
     Way,
-    answers_lost,
     compared,
     fitted_count,
     judged,
     round_weights,
     rounding_wanted,
 )
-from edgeopt.optimize.selection import Trial
+from edgeopt.optimize.selection import Trial, answers_lost
 from edgeopt.optimize.selection_run import Drawn, Improved, Jobs
 from edgeopt.optimize.splitting import split, work_of
 from edgeopt.optimize.splitting_units import Unit, units

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,8 @@ from edgeopt.optimize import ConversionRequest, quantize, rounding_run, selectio
 from edgeopt.optimize.copies import Copies
 from edgeopt.optimize.layer_errors_worker import _Model
 from edgeopt.optimize.rounding import Layer, Moments, patches, replaced
-from edgeopt.optimize.rounding_run import _best, answers_lost, rivals_wanted
-from edgeopt.optimize.selection import Candidate, Trial
+from edgeopt.optimize.rounding_run import _best, rivals_wanted, worth
+from edgeopt.optimize.selection import Candidate, Trial, answers_lost
 from edgeopt.paths import demo_dir
 from edgeopt.progress import Silent
 from edgeopt.quality import QualityRequest
@@ -260,6 +261,18 @@ def test_a_rival_wins_only_by_a_tenth_and_with_no_answers_lost() -> None:
     assert _best([rounded(0.010), rounded(0.0095)]) == 0
     assert _best([rounded(0.010), rounded(0.0060), rounded(0.0059)]) == 1
     assert _best([rounded(0.010), rounded(0.0060, agreed=5)]) == 0
+
+
+def test_less_noise_is_worth_it_unless_leads_are_lost_by_more_than_chance() -> None:
+    def leads(noise: float, *lost: float) -> Trial:
+        return replace(rounded(noise), margin_lost=(*lost, *[0.01] * (10 - len(lost))))
+
+    before = leads(0.010)
+    assert worth(before, leads(0.008, 0.2))  # a greater loss, by one lead
+    assert not worth(before, leads(0.008, *[0.2] * 6))
+    assert not worth(before, leads(0.0095))
+    assert worth(leads(0.010, *[0.2] * 6), leads(0.0099))  # hardly less noise, but less loss
+    assert not worth(leads(0.010, *[0.2] * 6), leads(0.0101))
 
 
 def test_rivals_are_rounded_only_where_weights_may_be(monkeypatch: pytest.MonkeyPatch) -> None:
