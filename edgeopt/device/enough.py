@@ -17,6 +17,8 @@ _LEAST_S, _LEAST_RUNS = 0.1, 3  # of each later one; 0.1 s is ten scheduler tick
 _MOST_RUNS = 200_000  # of one process: as many numbers go over the link, and into the report
 _ALONE_S = 5.0  # one process alone cannot ask a second how large it must be
 _MOST_PROCESSES = 200
+_TELLING = 5  # processes that tell how much they differ
+_JUDGED_RUNS = 40  # in a process, so that it can be seen whether it had settled
 # A process's own error may be this part of the asked width: of five processes that differ by
 # nothing else, Student's 95% interval is then 2 * 2.78 / sqrt(5) * 0.2 = half as wide as asked.
 _OWN_ERROR = 0.2
@@ -102,16 +104,40 @@ def _first(effort: Effort, deadline_s: float) -> Step:
 
 
 def _later(effort: Effort, done: Sequence[Done], deadline_s: float) -> Step:
-    """So many runs that the process's own error is small beside the precision asked for, and no
-    longer than its part of the time that is left."""
+    """So many runs that the process's own error is small beside the precision asked for, but no
+    more than pays, and no longer than its part of the time that is left (half of it at most)."""
     runs, seconds = _share(effort)
     valid = [d for d in done if d.valid] or list(done)
     left = max(0.0, effort.max_time_s - sum(d.seconds for d in done))
     still = max(1, effort.processes - sum(d.valid for d in done))
     idle = statistics.fmean(d.seconds - _timed_s(d.process) for d in done)
     wanted = statistics.median(_needed_s(d.process, effort.precision) for d in valid)
-    wanted = max(_LEAST_S, min(wanted, left / still - idle))
+    most = left / max(still, 2 if effort.processes > 1 else 1) - idle
+    wanted = max(_LEAST_S, min(wanted, _cheapest_s(valid, idle), most))
     return _step(max(runs, _LEAST_RUNS), max(seconds, wanted), deadline_s, seconds)
+
+
+def _cheapest_s(valid: Sequence[Done], idle_s: float) -> float:
+    """Seconds of runs in each process that give the narrowest interval for the time spent, where
+    processes differ by more than their own errors: sqrt(idle * own / between), with the variance
+    of a second of runs and that between processes (Kalibera and Jones, Rigorous Benchmarking in
+    Reasonable Time, ISMM 2013, section 5.2). Where errors cannot be told, since neighbouring runs
+    are too alike, as long as a process is idle. Infinite with few processes.
+    """
+    known = [d.process for d in valid if d.process.samples_ns]
+    if len(known) < _TELLING:
+        return math.inf
+    medians = [statistics.median(process.samples_ns or ()) for process in known]
+    judged_s = _JUDGED_RUNS * statistics.median(medians) / 1e9
+    errors = [(process, median_error(process.samples_ns or ())) for process in known]
+    told = [(process, error) for process, error in errors if error is not None]
+    if 2 * len(told) < len(known):
+        return max(judged_s, idle_s)
+    between = statistics.variance(map(math.log, medians)) - statistics.fmean(e for _, e in told)
+    if between <= 0:
+        return math.inf
+    own = statistics.median(_timed_s(process) * error for process, error in told)
+    return max(judged_s, math.sqrt(max(idle_s, 0.0) * own / between))
 
 
 def _step(runs: int, time_s: float, deadline_s: float, least_s: float) -> Step:
@@ -123,10 +149,10 @@ def _step(runs: int, time_s: float, deadline_s: float, least_s: float) -> Step:
 def _needed_s(process: ProcessRun, precision: float) -> float:
     """Seconds of runs whose median has a standard error of a fifth of the precision, by what this
     process's runs scatter, their autocorrelation included: the error of a median falls with the
-    root of their number."""
+    root of their number. Where it cannot be told, four times as many as there were."""
     if not process.samples_ns:
         return 1.0
     variance = median_error(process.samples_ns)
     if variance is None:
-        return math.inf
+        return 4 * _timed_s(process)
     return _timed_s(process) * variance / (_OWN_ERROR * precision) ** 2

@@ -162,6 +162,39 @@ def test_a_noisy_model_gets_longer_processes_than_a_quiet_one() -> None:
     assert 0.1 <= quiet.time_s < noisy.time_s < 30 / 4
 
 
+def wanted_s(done: list[Done]) -> float:
+    step = next_step(Effort(), done, met=False, deadline_s=600)
+    assert step is not None
+    return step.time_s
+
+
+def test_processes_that_differ_more_than_their_runs_are_short_and_many() -> None:
+    """Longer ones tell the place of each better, and that of the next no better."""
+    alike = [ended(1e6 * (1 + 1e-6 * i), spread=0.1, runs=900 + i) for i in range(6)]
+    apart = [ended(1e6 * (1 + 0.03 * (i % 2)), spread=0.1, runs=900 + i) for i in range(6)]
+    assert 0.1 < wanted_s(apart) < wanted_s(alike) / 2
+    assert wanted_s(apart[:4]) == pytest.approx(wanted_s(alike[:4]), rel=0.1)  # too few to tell
+
+
+def test_a_process_whose_runs_drift_together_is_as_long_as_its_start() -> None:
+    def drifting(number: int) -> Done:
+        times = tuple(1_000_000 + 100 * i + number for i in range(1000))  # 10% in a second
+        process = ProcessRun(samples_ns=times, warmup_ns=(), first_ns=1, init_ns=1)
+        return Done(process=process, seconds=1.55, valid=True)
+
+    done = [drifting(i) for i in range(7)]
+    assert wanted_s(done) == pytest.approx(0.5, abs=0.01)
+    assert wanted_s(done[:1]) == pytest.approx(4 * 1.05, abs=0.01)  # until it can be told
+
+
+def test_no_process_takes_more_than_half_of_the_time_that_is_left() -> None:
+    """One that is disturbed must leave time for another."""
+    done = [ended(1e6 * (1 + 1e-6 * i), spread=0.1, runs=900 + i) for i in range(5)]
+    step = next_step(Effort(precision=1e-5), done, met=False, deadline_s=600)
+    assert step is not None
+    assert 5 < step.time_s <= (30 - sum(each.seconds for each in done)) / 2
+
+
 def test_a_model_too_slow_for_the_time_is_measured_once() -> None:
     assert len(steps(Effort(), ended(12e9, runs=3))) == 1
 
