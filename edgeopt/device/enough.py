@@ -6,6 +6,7 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from edgeopt.effort import Effort
 from edgeopt.measurement import ProcessRun, median_error
@@ -40,6 +41,19 @@ class Done:
     process: ProcessRun
     seconds: float
     valid: bool
+
+    @cached_property
+    def error(self) -> float | None:
+        """Variance of the log of its median, by its own runs; None where that cannot be told."""
+        return median_error(self.process.samples_ns) if self.process.samples_ns else None
+
+    @property
+    def timed_s(self) -> float:
+        """Seconds of its timed runs."""
+        if self.process.samples_ns:
+            return sum(self.process.samples_ns) / 1e9
+        summary = self.process.summary_ns or {}
+        return (self.process.runs or 0) * summary.get("mean", 0.0) / 1e9
 
 
 def next_step(effort: Effort, done: Sequence[Done], *, met: bool, deadline_s: float) -> Step | None:
@@ -79,15 +93,8 @@ def _lacking(effort: Effort, valid: Sequence[Done]) -> bool:
     if effort.min_runs <= 1 and not effort.min_time_s:
         return False
     counts = [d.process.runs or 0 for d in valid]
-    timed_s = sum(_timed_s(d.process) for d in valid)
+    timed_s = sum(d.timed_s for d in valid)
     return sum(counts) < effort.min_runs or timed_s < effort.min_time_s
-
-
-def _timed_s(process: ProcessRun) -> float:
-    if process.samples_ns:
-        return sum(process.samples_ns) / 1e9
-    summary = process.summary_ns or {}
-    return (process.runs or 0) * summary.get("mean", 0.0) / 1e9
 
 
 def _share(effort: Effort) -> tuple[int, float]:
@@ -110,8 +117,8 @@ def _later(effort: Effort, done: Sequence[Done], deadline_s: float) -> Step:
     valid = [d for d in done if d.valid] or list(done)
     left = max(0.0, effort.max_time_s - sum(d.seconds for d in done))
     still = max(1, effort.processes - sum(d.valid for d in done))
-    idle = statistics.fmean(d.seconds - _timed_s(d.process) for d in done)
-    wanted = statistics.median(_needed_s(d.process, effort.precision) for d in valid)
+    idle = statistics.fmean(d.seconds - d.timed_s for d in done)
+    wanted = statistics.median(_needed_s(d, effort.precision) for d in valid)
     most = left / max(still, 2 if effort.processes > 1 else 1) - idle
     wanted = max(_LEAST_S, min(wanted, _cheapest_s(valid, idle), most))
     return _step(max(runs, _LEAST_RUNS), max(seconds, wanted), deadline_s, seconds)
@@ -124,19 +131,19 @@ def _cheapest_s(valid: Sequence[Done], idle_s: float) -> float:
     Reasonable Time, ISMM 2013, section 5.2). Where errors cannot be told, since neighbouring runs
     are too alike, as long as a process is idle. Infinite with few processes.
     """
-    known = [d.process for d in valid if d.process.samples_ns]
+    known = [d for d in valid if d.process.samples_ns]
     if len(known) < _TELLING:
         return math.inf
-    medians = [statistics.median(process.samples_ns or ()) for process in known]
+    medians = [statistics.median(d.process.samples_ns or ()) for d in known]
     judged_s = _JUDGED_RUNS * statistics.median(medians) / 1e9
-    errors = [(process, median_error(process.samples_ns or ())) for process in known]
-    told = [(process, error) for process, error in errors if error is not None]
+    told = [(d.timed_s, d.error) for d in known if d.error is not None]
     if 2 * len(told) < len(known):
         return max(judged_s, idle_s)
-    between = statistics.variance(map(math.log, medians)) - statistics.fmean(e for _, e in told)
+    errors = statistics.fmean(error for _, error in told)
+    between = statistics.variance(map(math.log, medians)) - errors
     if between <= 0:
         return math.inf
-    own = statistics.median(_timed_s(process) * error for process, error in told)
+    own = statistics.median(seconds * error for seconds, error in told)
     return max(judged_s, math.sqrt(max(idle_s, 0.0) * own / between))
 
 
@@ -146,13 +153,12 @@ def _step(runs: int, time_s: float, deadline_s: float, least_s: float) -> Step:
     return Step(runs=runs, time_s=round(time_s, 3), max_runs=max(runs, _MOST_RUNS))
 
 
-def _needed_s(process: ProcessRun, precision: float) -> float:
+def _needed_s(done: Done, precision: float) -> float:
     """Seconds of runs whose median has a standard error of a fifth of the precision, by what this
     process's runs scatter, their autocorrelation included: the error of a median falls with the
     root of their number. Where it cannot be told, four times as many as there were."""
-    if not process.samples_ns:
+    if not done.process.samples_ns:
         return 1.0
-    variance = median_error(process.samples_ns)
-    if variance is None:
-        return 4 * _timed_s(process)
-    return _timed_s(process) * variance / (_OWN_ERROR * precision) ** 2
+    if done.error is None:
+        return 4 * done.timed_s
+    return done.timed_s * done.error / (_OWN_ERROR * precision) ** 2
