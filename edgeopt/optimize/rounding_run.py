@@ -93,8 +93,7 @@ def refine(
     models = {way.reference: result.with_name(f"rounded_{i}.tflite") for i, way in enumerate(ways)}
     try:
         count = min(
-            round_weights(reference, [Way(reference, output)], request, fitted)
-            for reference, output in models.items()
+            round_weights(path, [Way(path, out)], request, fitted) for path, out in models.items()
         )
     except ModelError as error:  # the result is good without
         note = f"Weights are rounded to the nearest step: {error.message}"
