@@ -2,6 +2,9 @@
 
 import sys
 
-from edgeopt.cli import main
+try:
+    from edgeopt.cli import main
+except KeyboardInterrupt:  # so soon that there is nothing to tell
+    sys.exit(130)
 
 sys.exit(main())

@@ -172,7 +172,8 @@ class Lab:
         before: Sequence[str] = (),
         **env: str,
     ) -> Session:
-        argv = [*before, sys.executable, "-m", "edgeopt", "benchmark", str(model or self.model)]
+        command = Path(sys.executable).with_name("edgeopt")  # as a user starts it
+        argv = [*before, str(command), "benchmark", str(model or self.model)]
         argv += ["--device", self.board.url, "--json"]
         if self.kind == "ssh" and "--device-python" not in words:
             argv += ["--device-python", sys.executable]
