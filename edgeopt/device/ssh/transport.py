@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
 __all__ = ["SshTransport", "connect", "fetch_host_keys"]
 
-_OPEN_S = 15.0  # a channel and its command must start within
+_OPEN_S = 12.0  # a channel and its command must start within
 _STALL_S = 20.0  # a transfer that moves nothing for so long is dead
 _MOVING_S = 10.0  # one that moved so lately shows that the link lives
 _RECEIVE_WINDOW = 16 << 20
