@@ -31,7 +31,6 @@ def connect(spec: DeviceSpec, timeout_s: float) -> LocalTransport:
 
 class LocalTransport:
     kind = "local"
-    attends = True
     name = "local"
 
     def run(

@@ -74,12 +74,7 @@ class Transport(Protocol):
 
 @runtime_checkable
 class Attends(Protocol):
-    """What a Transport may offer as well: a command that knows whether we still wait for it.
-
-    `attends` is False on a link that cannot, such as adb's to an old device.
-    """
-
-    attends: bool
+    """What a Transport may offer as well: a command that knows whether we still wait for it."""
 
     def attend(
         self,
@@ -94,8 +89,8 @@ class Attends(Protocol):
 
 
 def attending(link: Transport) -> Callable[..., Completed] | None:
-    """`link.attend`, where it has one that works."""
-    return link.attend if isinstance(link, Attends) and link.attends else None
+    """`link.attend`, where it has one."""
+    return link.attend if isinstance(link, Attends) else None
 
 
 @runtime_checkable

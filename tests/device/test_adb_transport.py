@@ -13,6 +13,7 @@ from tools.adbd import Adbd, adbd_or_skip
 from edgeopt.device.adb import server as adb_server
 from edgeopt.device.adb.transport import AdbTransport, connect
 from edgeopt.device.inventory import DeviceSpec
+from edgeopt.device.transport import SILENCE_S
 from edgeopt.device.workspace import Workspace
 from edgeopt.errors import DeviceError, ToolError
 
@@ -69,6 +70,23 @@ def test_no_word_is_ever_read_as_a_command(link: AdbTransport) -> None:
 def test_output_is_exact_to_the_byte_with_and_without_a_last_newline(link: AdbTransport) -> None:
     for text in ("", "x", "x\n", "\n\n", "edgeopt-"):
         assert link.run(["printf", "%s", text], timeout_s=10).stdout == text.encode()
+
+
+def test_a_command_that_attends_hears_what_it_is_given_and_then_that_we_wait(
+    link: AdbTransport,
+) -> None:
+    words = ["sh", "-c", 'read -r a; read -r b; echo "$a.$b"; exit 3']
+    done = link.attend(words, timeout_s=30, stdin=b"first\n")
+    assert (done.stdout, done.exit_code) == (b"first.\n", 3)
+
+
+def test_a_command_that_attends_goes_on_for_as_long_as_we_wait(link: AdbTransport) -> None:
+    """Longer than it would without a sign of life: only the deadline ends it."""
+    words = ["sh", "-c", "while read -r x; do :; done; echo ended"]
+    with pytest.raises(DeviceError) as caught:
+        link.attend(words, timeout_s=SILENCE_S + 5)
+    assert "timeout_s" in caught.value.details
+    assert "echo ended" not in processes(link)
 
 
 def test_stdin_reaches_the_command_whole(link: AdbTransport) -> None:

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import signal
+import subprocess
+import time
+
 import pytest
 
 from edgeopt.device.adb.frame import Frame, marked_command
@@ -60,6 +65,29 @@ def test_the_command_line_does_not_hold_the_marker_whole() -> None:
 def test_words_are_quoted_for_the_devices_shell() -> None:
     line = marked_command(["echo", "a b", "$(reboot)"], "edgeopt-abc")
     assert "echo 'a b' '$(reboot)';" in line
+
+
+def fed(command: str, stdin: str = "/dev/null") -> subprocess.Popen[bytes]:
+    """A command that is fed for two seconds after the last signal, in a group of its own."""
+    line = marked_command(["sh", "-c", command], "edgeopt-abc", stdin, fed_s=2)
+    return subprocess.Popen(["sh", "-c", line], stdout=subprocess.PIPE, start_new_session=True)
+
+
+def test_a_command_is_fed_while_signals_come_and_then_its_stdin_ends() -> None:
+    shell, began = fed("cat >/dev/null"), time.monotonic()
+    while time.monotonic() < began + 4:
+        os.killpg(shell.pid, signal.SIGCONT)
+        time.sleep(0.3)
+    assert shell.poll() is None
+    out, _ = shell.communicate(timeout=20)
+    assert time.monotonic() - began > 5 and framed(out, 9)[2] == 0
+
+
+def test_what_a_command_is_given_comes_before_the_newlines() -> None:
+    out, _ = fed("read -r a; read -r b; echo $b; exit 7", __file__).communicate(timeout=20)
+    assert framed(out, 9)[0] == b"\n" and framed(out, 9)[2] == 7
+    out, _ = fed("head -c 19", __file__).communicate(timeout=20)
+    assert framed(out, 9)[0] == b'"""Exit codes and o'
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ prints a random marker with its process id before, and with the exit code after 
 
 from __future__ import annotations
 
+import math
 import re
 import secrets
 import shlex
@@ -14,6 +15,9 @@ from collections.abc import Callable, Sequence
 
 __all__ = ["Frame", "marked_command", "new_marker"]
 
+# What a command reads that no link can bring its stdin: a newline a second, until no SIGCONT has
+# come for so many. That signal is ignored by whatever else is in the process group.
+_FED = "(cat;trap n=0 CONT;n=0;while [ $n -lt {} ]&&echo;do n=$((n+1));sleep 1;done) 2>/dev/null|"
 _START_LIMIT_BYTES = 1 << 20  # noise before the start marker: nothing honest prints so much
 
 
@@ -22,12 +26,17 @@ def new_marker() -> str:
     return f"edgeopt-{secrets.token_hex(12)}"
 
 
-def marked_command(argv: Sequence[str], marker: str, stdin_from: str | None = "/dev/null") -> str:
-    """The line for the device's shell. `stdin_from` None leaves stdin to the connection."""
+def marked_command(
+    argv: Sequence[str], marker: str, stdin_from: str | None = "/dev/null", *, fed_s: float = 0
+) -> str:
+    """The line for the device's shell. `stdin_from` None leaves stdin to the connection. With
+    `fed_s` newlines come after it, and it ends once the command's process group has had no SIGCONT
+    for so many seconds; the command ends a second late, then."""
     redirect = f"exec <{shlex.quote(stdin_from)};" if stdin_from else ""
     # Written in two halves: a command that prints the process list must not print the marker.
     split = f'{marker[:6]}""{marker[6:]}'
-    return f"{redirect}umask 077;echo {split} $$;{shlex.join(argv)};echo {split} $?"
+    fed = _FED.format(math.ceil(fed_s)) if fed_s else ""
+    return f"{redirect}umask 077;echo {split} $$;{fed}{shlex.join(argv)};echo {split} $?"
 
 
 class Frame:

@@ -10,6 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from edgeopt.device.adb import sync as adb_sync
+from edgeopt.device.adb.feed import Feed
 from edgeopt.device.adb.frame import Frame, marked_command, new_marker
 from edgeopt.device.adb.server import AdbProgram, explain, find_program, reach
 from edgeopt.device.capture import Capture, deadline_passed
@@ -17,7 +18,7 @@ from edgeopt.device.inventory import DeviceSpec
 from edgeopt.device.leftovers import session_word
 from edgeopt.device.packing import Packing
 from edgeopt.device.printable import tail
-from edgeopt.device.transport import Completed
+from edgeopt.device.transport import SILENCE_S, Completed
 from edgeopt.errors import DeviceError
 
 __all__ = ["AdbTransport", "connect"]
@@ -61,10 +62,6 @@ class AdbTransport:
         """Ends at the deadline with the whole process group killed on the device."""
         return self._run(argv, timeout_s, stdin, on_stdout, beats=False)
 
-    @property
-    def attends(self) -> bool:
-        return self.shell_v2  # before, a command's stdin could only be a file
-
     def attend(
         self,
         argv: Sequence[str],
@@ -73,7 +70,8 @@ class AdbTransport:
         stdin: bytes = b"",
         on_stdout: Callable[[bytes], None] | None = None,
     ) -> Completed:
-        """adbd does not notice a dead network link by itself: the beats tell the command."""
+        """adbd does not notice a dead network link by itself: the beats tell the command. Before
+        shell_v2 nothing reaches a command's stdin from here: see Feed."""
         return self._run(argv, timeout_s, stdin, on_stdout, beats=True)
 
     def _run(
@@ -89,18 +87,20 @@ class AdbTransport:
         piped = self.shell_v2 and (beats or bool(stdin))
         out = Capture(self.name, on_stdout)
         frame = Frame(marker, out.feed)
-        with self._spilled(words, marker, stdin, piped=piped) as line:
+        feed = Feed(self._adb, frame) if beats and not piped else None
+        with self._spilled(words, marker, stdin, piped=piped, fed=feed is not None) as line:
             flags = ["-T" if self.shell_v2 else "-x", *([] if piped else ["-n"])]
             try:
-                done = self._adb.to_device(
-                    "shell",
-                    *flags,
-                    line,
-                    timeout_s=timeout_s,
-                    stdin=stdin if piped else b"",
-                    on_stdout=frame.feed,
-                    beats=beats and piped,
-                )
+                with feed or contextlib.nullcontext():
+                    done = self._adb.to_device(
+                        "shell",
+                        *flags,
+                        line,
+                        timeout_s=timeout_s,
+                        stdin=stdin if piped else b"",
+                        on_stdout=frame.feed,
+                        beats=beats and piped,
+                    )
             except BaseException as error:
                 self._kill(frame.pid)
                 if isinstance(error, DeviceError) and "timeout_s" in error.details:
@@ -185,7 +185,7 @@ class AdbTransport:
 
     @contextlib.contextmanager
     def _spilled(
-        self, words: tuple[str, ...], marker: str, stdin: bytes, *, piped: bool
+        self, words: tuple[str, ...], marker: str, stdin: bytes, *, piped: bool, fed: bool
     ) -> Iterator[str]:
         """The command line; what does not fit an adb command goes by file, removed at its start."""
         files: list[str] = []
@@ -195,7 +195,7 @@ class AdbTransport:
             if stdin and not self.shell_v2:
                 source = self._spill(stdin, f"{marker}.in", files)
                 first = f"exec 9<{source};rm -f {source};exec <&9;"
-            line = marked_command(words, marker, None if first else source)
+            line = marked_command(words, marker, None if first else source, fed_s=fed and SILENCE_S)
             line = f": {session_word()};{first}{line}"
             if len(os.fsencode(line)) > _LINE_BYTES[self.shell_v2]:
                 script = self._spill(os.fsencode(f'rm -f "$0";{line}\n'), f"{marker}.sh", files)

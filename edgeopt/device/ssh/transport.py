@@ -51,7 +51,6 @@ def connect(spec: DeviceSpec, timeout_s: float) -> SshTransport:
 
 class SshTransport:
     kind = "ssh"
-    attends = True
     unpacks_at_once = True
 
     def __init__(self, name: str, transport: paramiko.Transport) -> None:
