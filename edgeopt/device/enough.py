@@ -19,6 +19,7 @@ _MOST_RUNS = 200_000  # of one process: as many numbers go over the link, and in
 _ALONE_S = 5.0  # one process alone cannot ask a second how large it must be
 _MOST_PROCESSES = 200
 _TELLING = 5  # processes that tell how much they differ
+_MOST_IDLES = 4  # a process's runs take so many times its start-up: 80% of all time is then theirs
 _JUDGED_RUNS = 40  # in a process, so that it can be seen whether it had settled
 # A process's own error may be this part of the asked width: of five processes that differ by
 # nothing else, Student's 95% interval is then 2 * 2.78 / sqrt(5) * 0.2 = half as wide as asked.
@@ -65,7 +66,8 @@ def next_step(effort: Effort, done: Sequence[Done], *, met: bool, deadline_s: fl
     valid = [d for d in done if d.valid]
     dearest = max((d.seconds for d in done), default=0.0)
     in_time = sum(d.seconds for d in done) + dearest <= effort.max_time_s
-    if len(done) - len(valid) > 2 * effort.processes or len(done) >= _most(effort):
+    disturbed = len(done) - len(valid)
+    if disturbed > 2 * max(effort.processes, len(valid)) or len(done) >= _most(effort):
         return None
     if effort.runs is not None:
         more = len(valid) < effort.started and (len(done) < effort.started or in_time)
@@ -125,26 +127,30 @@ def _later(effort: Effort, done: Sequence[Done], deadline_s: float) -> Step:
 
 
 def _cheapest_s(valid: Sequence[Done], idle_s: float) -> float:
-    """Seconds of runs in each process that give the narrowest interval for the time spent, where
-    processes differ by more than their own errors: sqrt(idle * own / between), with the variance
-    of a second of runs and that between processes (Kalibera and Jones, Rigorous Benchmarking in
-    Reasonable Time, ISMM 2013, section 5.2). Where errors cannot be told, since neighbouring runs
-    are too alike, as long as a process is idle. Infinite with few processes.
+    """Seconds of runs in each process that give the narrowest interval for the time spent:
+    sqrt(idle * own / between), with the variance of a second of runs and that between processes
+    (Kalibera and Jones, Rigorous Benchmarking in Reasonable Time, ISMM 2013, section 5.2).
+
+    As long as a process is idle while few processes tell, or none their errors since neighbouring
+    runs are too alike: at worst half of the time is then wasted, and a longer process is likelier
+    to be disturbed, and then lost whole. Never more than `_MOST_IDLES` times that, for processes
+    that do not differ: a fifth of the time buys many more of them. Infinite without single runs.
     """
     known = [d for d in valid if d.process.samples_ns]
-    if len(known) < _TELLING:
+    if not known:
         return math.inf
     medians = [statistics.median(d.process.samples_ns or ()) for d in known]
     judged_s = _JUDGED_RUNS * statistics.median(medians) / 1e9
     told = [(d.timed_s, d.error) for d in known if d.error is not None]
-    if 2 * len(told) < len(known):
+    if len(known) < _TELLING or 2 * len(told) < len(known):
         return max(judged_s, idle_s)
     errors = statistics.fmean(error for _, error in told)
     between = statistics.variance(map(math.log, medians)) - errors
+    longest = max(judged_s, _MOST_IDLES * idle_s)
     if between <= 0:
-        return math.inf
+        return longest
     own = statistics.median(seconds * error for seconds, error in told)
-    return max(judged_s, math.sqrt(max(idle_s, 0.0) * own / between))
+    return min(longest, max(judged_s, math.sqrt(max(idle_s, 0.0) * own / between)))
 
 
 def _step(runs: int, time_s: float, deadline_s: float, least_s: float) -> Step:
