@@ -29,7 +29,8 @@ __all__ = ["benchmark"]
     "--interleave",
     is_flag=True,
     envvar="EDGEOPT_INTERLEAVE",
-    help="Measure several models in random alternation, so that drift hits all alike.",
+    help="Measure several models in random alternation, then in turns of milliseconds in the same"
+    " processes, so that drift hits all alike.",
 )
 @options.target()
 @options.device

@@ -81,7 +81,10 @@ def compare(
     _refuse_invalid(measured, content)
     together = old == new and all(d.get("interleaved") for d in documents)
     session = 0.0 if together else session_noise
-    result = judge(*measured, threshold=threshold, confidence=confidence, session=session)
+    turns = _turns(old, documents) if together else ()
+    result = judge(
+        *measured, threshold=threshold, confidence=confidence, session=session, turns=turns
+    )
     notes = _unfinished(documents) + _notes(measured, result, together=together)
     sides = [_side(m, result.basis) for m in measured]
     content |= {**result.to_json(), "notes": notes, "sides": sides}
@@ -116,6 +119,18 @@ def _measured(path: Path, document: Mapping[str, Any]) -> Measurement:
     except InputError as error:
         error.message = f"{path}: {error.message}"
         raise
+
+
+def _turns(path: Path, documents: Sequence[Mapping[str, Any]]) -> tuple[float, ...]:
+    """Log ratios of the processes in which these two rows of one report took turns."""
+    from edgeopt.measurement.turns import Turns
+
+    try:
+        turns = Turns.from_json(documents[0].get("turns"))
+    except InputError as error:
+        error.message = f"{path}: {error.message}"
+        raise
+    return turns.log_ratios(*(str(d["row"]) for d in documents))
 
 
 def _refuse_one_twice(measured: Sequence[Measurement]) -> None:
@@ -207,7 +222,8 @@ def _row(path: Path, document: Mapping[str, Any], name: str | None) -> dict[str,
         raise InputError(f"{path} holds several measurements.", f"Pick with --variant. {known}")
     if name not in rows:
         raise InputError(f"{path} has no {name!r}.", known)
-    return {**rows[name], "row": name, "interleaved": document.get("interleaved")}
+    kept = {key: document.get(key) for key in ("interleaved", "turns")}
+    return {**rows[name], **kept, "row": name}
 
 
 def _unfinished(documents: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -230,7 +246,12 @@ def _notes(measured: Sequence[Measurement], result: Comparison, *, together: boo
                 f"{disturbed} of {len(side.pooled)} processes of the {name} one were disturbed and"
                 " are used all the same (--conditions report)."
             )
-    if result.within_only:
+    if result.method == "turns":
+        notes.append(
+            f"The ratio is of {result.processes[0]} processes in which both took turns, not of the"
+            " times above: what slowed one of them there slowed the other as well."
+        )
+    elif result.within_only:
         notes.append("One process each: how much processes differ is not in the interval.")
     elif min(result.processes) < 2:
         notes.append("One process on one side: it is taken to vary as those of the other.")

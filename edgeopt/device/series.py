@@ -57,7 +57,8 @@ def run_series(
     judged: bool = True,
     order: list[str] | None = None,
 ) -> dict[str, EdgeoptError]:
-    """Measure the variants, in rounds of random order; each one until it has had enough.
+    """Measure the variants, in rounds of random order, until all of them have had enough: one
+    that leaves the alternation early could not be compared with what the others see after it.
 
     Every process goes to `on_process` at once, so that nothing is lost by what comes later. A
     variant that fails has its error in the result, and the others go on. With `judged` False
@@ -67,7 +68,9 @@ def run_series(
     errors: dict[str, EdgeoptError] = {}
     order = [] if order is None else order
     source = random.Random(effort.seed)
-    waiting = {v.name: _Runner(device, v, effort, order, on_process, judged) for v in variants}
+    waiting: dict[str, _Runner] = {}
+    for variant in variants:
+        waiting[variant.name] = _Runner(device, variant, effort, order, on_process, judged)
     show = _Shown(progress, device, len(variants))
     # What is on the device stays until the last process, also where it may not be kept.
     with device.workspace.discarding():
@@ -76,7 +79,8 @@ def run_series(
             source.shuffle(names)
             for name in names:
                 try:
-                    more = waiting[name].process(show)
+                    met = all(runner.met for runner in waiting.values())
+                    more = waiting[name].process(show, met=met)
                 except EdgeoptError as error:
                     errors[name] = error
                     more = False
@@ -94,13 +98,15 @@ class _Runner:
     on_process: OnProcess
     judged: bool
     done: list[Done] = field(default_factory=list)
+    met: bool = False  # its median is as sure as asked
 
-    def process(self, show: _Shown) -> bool:
-        """Run the next process; False when there have been enough, or another has the device."""
+    def process(self, show: _Shown, *, met: bool) -> bool:
+        """Run the next process; False when there have been enough, or another has the device.
+        `met`: all medians are as sure as asked."""
         if self._lost():
             return False
         request, name = self.variant.request, self.variant.name
-        step = next_step(self.effort, self.done, met=self._met(), deadline_s=request.timeout_s)
+        step = next_step(self.effort, self.done, met=met, deadline_s=request.timeout_s)
         if step is None:
             return False
         number = len(self.done)
@@ -143,6 +149,7 @@ class _Runner:
         )
         valid = complete and (not self.judged or measure(processes=[process]).valid)
         self.done.append(Done(process=process, seconds=seconds, valid=valid))
+        self.met = self._met()
         ran = Ran(
             variant=self.variant.name,
             number=number,
@@ -156,7 +163,6 @@ class _Runner:
         self.on_process(ran)
 
     def _met(self) -> bool:
-        """Is the median's interval as narrow as asked?"""
         valid = [d.process for d in self.done if d.valid]
         if self.effort.runs is not None or len(valid) < self.effort.processes:
             return False

@@ -10,7 +10,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from edgeopt.measurement.interval import median_error
-from edgeopt.measurement.ranks import shift, shift_interval
+from edgeopt.measurement.ranks import centre, centre_interval, shift, shift_interval
 from edgeopt.measurement.student import t_quantile
 
 if TYPE_CHECKING:
@@ -94,6 +94,7 @@ def compare(
     threshold: float = THRESHOLD,
     confidence: float = CONFIDENCE,
     session: float = 0.0,
+    turns: Sequence[float] = (),
 ) -> Comparison:
     """Judge `new` against `old`.
 
@@ -107,14 +108,13 @@ def compare(
     processes a side that has none at 99%: then Welch's interval of the difference of their means
     (Biometrika 34, 1947), or that of one variance for both sides where it is wider.
     """
-    reasons = [
-        f"the {name} measurement is invalid: {reason}"
-        for name, measurement in (("old", old), ("new", new))
-        for reason in measurement.invalid_reasons
-    ]
+    reasons = _invalid(old, new)
     by_median = all(p.median_ns is not None for m in (old, new) for p in m.pooled)
     before, after = (_Side(m.pooled, by_median=by_median) for m in (old, new))
-    method, difference, intervals = _difference(before, after, (confidence, 0.95))
+    found = _in_turns(turns, (confidence, 0.95)) if by_median else None
+    method, difference, intervals = found or _difference(before, after, (confidence, 0.95))
+    counts = (len(turns), len(turns)) if found else (len(before.logs), len(after.logs))
+    session = 0.0 if found else session
     intervals = [i and (i[0] / (1 + session), i[1] * (1 + session)) for i in intervals]
     ratio, interval = math.exp(difference), intervals[0]
     if interval is None:
@@ -132,11 +132,19 @@ def compare(
         basis="median" if by_median else "mean",
         threshold=threshold,
         confidence=confidence,
-        processes=(len(before.logs), len(after.logs)),
+        processes=counts,
         method=method,
         session=session,
         reasons=tuple(reasons),
     )
+
+
+def _invalid(old: Measurement, new: Measurement) -> list[str]:
+    return [
+        f"the {name} measurement is invalid: {reason}"
+        for name, measurement in (("old", old), ("new", new))
+        for reason in measurement.invalid_reasons
+    ]
 
 
 def judge(ratio: float, interval: tuple[float, float], threshold: float) -> str:
@@ -182,6 +190,17 @@ class _Side:
 
 
 _Ends = tuple[float, float]
+
+
+def _in_turns(
+    logs: Sequence[float], confidences: tuple[float, float]
+) -> tuple[str, float, list[_Ends | None]] | None:
+    """As `_difference`; None where there are too few for an interval."""
+    found = [centre_interval(logs, level) for level in confidences]
+    if found[0] is None:
+        return None
+    ends = [None if f is None else (math.exp(f[0]), math.exp(f[1])) for f in found]
+    return "turns", centre(logs), ends
 
 
 def _difference(

@@ -15,6 +15,7 @@ from edgeopt.pipeline.destination import device_spec, runtime_name
 from edgeopt.pipeline.measuring import Measuring
 from edgeopt.pipeline.preparing import prepared, repeated
 from edgeopt.pipeline.session import Session
+from edgeopt.pipeline.turning import turned
 
 if TYPE_CHECKING:
     import numpy as np
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from edgeopt.device import Device
     from edgeopt.device.run import RunRequest, RunResult
     from edgeopt.effort import Effort
+    from edgeopt.measurement.turns import Turns
 
 __all__ = ["request_of", "run", "run_together", "tolerance"]
 
@@ -51,12 +53,14 @@ def run_together(
     *,
     names: Sequence[str],
     order: list[str] | None = None,
+    turns: list[Turns] | None = None,
 ) -> list[EdgeoptError | None]:
     """Measure what these sessions come to on the device of the first, in random alternation.
 
     Returns for each what went wrong, None where nothing did. `order` gets their names as their
-    processes are started. Raises what stands in the way of all of them. Each report has what was
-    reached, also when this ends by an error or Ctrl-C.
+    processes are started, `turns` the processes in which they then took turns. Raises what stands
+    in the way of all of them. Each report has what was reached, also when this ends by an error or
+    Ctrl-C.
     """
     from edgeopt.device.series import run_series
 
@@ -68,7 +72,7 @@ def run_together(
         device = _connected(first, list(names), stack)
         try:
             stack.enter_context(_timed(sessions))
-            with prepared(parts, device):
+            with prepared(parts, device), device.workspace.discarding():  # sent once for both
                 found = repeated(
                     parts,
                     device,
@@ -83,6 +87,8 @@ def run_together(
                         order=order,
                     ),
                 )
+                if turns is not None:
+                    turns.append(turned(parts, device, effort))
         finally:
             for part in parts:
                 part.record(device, effort)

@@ -9,6 +9,7 @@ from edgeopt.errors import EdgeoptError
 from edgeopt.job import Job
 from edgeopt.measurement import Comparison, compare
 from edgeopt.measurement.comparison import SESSION
+from edgeopt.measurement.turns import Turns
 from edgeopt.pipeline import flow, running
 from edgeopt.pipeline.session import Session
 from edgeopt.progress import Progress
@@ -60,6 +61,7 @@ class _Work:
         self.sessions: dict[str, Session] = {}
         self.errors: dict[str, EdgeoptError] = {}
         self.order: list[str] = []
+        self.turns: list[Turns] = []  # one, once they were taken
 
     def begin(self, store: Store, progress: Progress) -> None:
         """Read every model before any is measured."""
@@ -91,7 +93,9 @@ class _Work:
         sessions = [self.sessions[name] for name in ready]
         effort = sessions[0].job.effort
         try:
-            done = running.run_together(sessions, effort, names=ready, order=self.order)
+            done = running.run_together(
+                sessions, effort, names=ready, order=self.order, turns=self.turns
+            )
         except EdgeoptError as failure:
             done = [failure] * len(ready)
         for name, error in zip(ready, done, strict=True):
@@ -101,9 +105,11 @@ class _Work:
 
     def report(self, *, complete: bool) -> VariantsReport:
         variants = tuple(self._variant(name) for name in self.names)
+        turns = self.turns[-1] if self.turns else None
         return VariantsReport(
             variants=variants,
-            comparisons=tuple(_comparisons(variants, together=self.interleave)),
+            comparisons=tuple(_comparisons(variants, turns, together=self.interleave)),
+            turns=turns,
             order=tuple(self.order),
             seed=self.jobs[0].effort.seed,
             interleaved=self.interleave,
@@ -117,7 +123,7 @@ class _Work:
 
 
 def _comparisons(
-    variants: Sequence[Variant], *, together: bool
+    variants: Sequence[Variant], turns: Turns | None, *, together: bool
 ) -> list[tuple[str, str, Comparison]]:
     """Each against the first; those that did not take turns with the allowance for two sessions."""
     first, *others = variants
@@ -127,7 +133,9 @@ def _comparisons(
     for other in others:
         new = other.report.measurement if other.report else None
         if old is not None and new is not None:
-            found.append((first.name, other.name, compare(old, new, session=allowance)))
+            logs = turns.log_ratios(first.name, other.name) if turns else ()
+            judged = compare(old, new, session=allowance, turns=logs)
+            found.append((first.name, other.name, judged))
     return found
 
 

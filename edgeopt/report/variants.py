@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from edgeopt import __version__
 from edgeopt.errors import EdgeoptError
 from edgeopt.measurement import Comparison, Measurement
+from edgeopt.measurement.turns import Turns
 from edgeopt.report.fleet import error_of_all, worst
 from edgeopt.report.measurement import half_text
 from edgeopt.report.report import Report
@@ -46,8 +47,8 @@ class Variant:
 class VariantsReport:
     """The variants in the order of the command line; `order` is that of their processes.
 
-    `comparisons` hold every measured variant but the first against the first one. A report that is
-    not `complete` (so far, or stopped) has no exit code yet.
+    `comparisons` hold every measured variant but the first against the first one, by their `turns`
+    where they took any. A report that is not `complete` (so far, or stopped) has no exit code yet.
     """
 
     variants: tuple[Variant, ...]
@@ -56,6 +57,7 @@ class VariantsReport:
     seed: int
     interleaved: bool
     complete: bool = True
+    turns: Turns | None = None
 
     def to_json(self) -> dict[str, Any]:
         return {
@@ -64,6 +66,7 @@ class VariantsReport:
             "comparisons": [
                 {"old": old, "new": new, **found.to_json()} for old, new, found in self.comparisons
             ],
+            "turns": self.turns.to_json() if self.turns else None,
             "order": list(self.order),
             "seed": self.seed,
             "interleaved": self.interleaved,
@@ -85,6 +88,7 @@ def variants_summary(found: VariantsReport) -> RenderableType:
     from rich.console import Group
     from rich.markup import escape
     from rich.padding import Padding
+    from rich.text import Text
 
     from edgeopt.report.printable import visible
     from edgeopt.report.terminal import device_line
@@ -95,13 +99,23 @@ def variants_summary(found: VariantsReport) -> RenderableType:
         parts += [device_line(first.device), ""]
     parts.append(_table(found))
     how = "in random alternation" if found.interleaved else "one model after the other"
-    parts += [f"[dim]{len(found.order)} processes, {how} (order seed {found.seed})[/]", ""]
+    how = f"{len(found.order)} processes, {how} (order seed {found.seed})"
+    parts += [Text(visible(how + _turns_text(found.turns)), style="dim"), ""]
     parts += [_against(found, *row) for row in found.comparisons]
     for variant in found.variants:
         if told := _told(variant):
             parts += ["", f"[bold]{escape(visible(variant.name))}[/]"]
             parts += [Padding(line, (0, 0, 0, 2)) for line in told]
     return Group(*parts)
+
+
+def _turns_text(turns: Turns | None) -> str:
+    """What the comparisons stand on beside the processes of each model."""
+    if turns is None:
+        return ""
+    count = len(turns.processes)
+    told = f"; {count} processes in which they took turns" if count else ""
+    return f"{told}; no {'more ' * bool(count)}turns: {turns.note}" if turns.note else told
 
 
 def _against(found: VariantsReport, old: str, new: str, comparison: Comparison) -> RenderableType:

@@ -16,6 +16,7 @@ from edgeopt.device.load.figures import load_figures
 from edgeopt.effort import Effort
 from edgeopt.load import Load
 from edgeopt.measurement import compare
+from edgeopt.measurement.turns import TurnProcess, Turns
 from edgeopt.report.fleet import DeviceRow, FleetReport
 from edgeopt.report.variants import VariantsReport
 
@@ -72,8 +73,9 @@ def documents() -> dict[str, Any]:
     old, new = several(1e6, 1), several(1e6, 2)
     found = compare(old, new)
     variants = VariantsReport(
-        variants=(), comparisons=(("a", "b", found),), order=(), seed=0, interleaved=True
-    )
+        variants=(), comparisons=(("a", "b", found),), order=(), seed=0, interleaved=True,
+        turns=Turns(names=("a", "b"), processes=(TurnProcess(medians_ns=((1, 2),), runs=(3, 3)),)),
+    )  # fmt: skip
     row = DeviceRow(name="a", url="local", kind="local")
     return {
         "measurement": old.to_json(),

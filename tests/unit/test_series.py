@@ -37,11 +37,14 @@ ASKED: list[RunRequest] = []
 DISTURBED: set[int] = set()
 FAILS: set[int] = set()
 LOSES_ITS_LEASE: set[int] = set()
+NOISY: set[str] = set()
 
 
 def runtime_double(device: Device, request: RunRequest, progress: Progress) -> RunResult:
-    """A double of a runtime: it runs nothing. Its calls of DISTURBED and FAILS go wrong."""
+    """A double of a runtime: it runs nothing. Its calls of DISTURBED and FAILS go wrong, and its
+    processes differ for the models in NOISY."""
     number = len(ASKED)
+    time_ns = 1000 + 50 * (number % 7) * (request.model.stem in NOISY)
     ASKED.append(request)
     if number in LOSES_ITS_LEASE and device.held:
         device.held.board.drop(device.held.lease.name)  # as `devices release --force` does
@@ -53,7 +56,7 @@ def runtime_double(device: Device, request: RunRequest, progress: Progress) -> R
         accelerator=request.accelerator,
         model_sha256=request.sha256,
         warmup_ns=(1000,) * (request.warmup or 0),
-        samples_ns=(1000,) * request.runs,
+        samples_ns=(time_ns,) * request.runs,
         first_ns=1000,
         init_ns=1000,
         peak_rss_bytes=None,
@@ -66,7 +69,7 @@ def runtime_double(device: Device, request: RunRequest, progress: Progress) -> R
 @pytest.fixture
 def double(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
     monkeypatch.setitem(registry.BUILTINS["runtimes"], "litert", f"{__name__}:runtime_double")
-    for kept in (ASKED, DISTURBED, FAILS, LOSES_ITS_LEASE):
+    for kept in (ASKED, DISTURBED, FAILS, LOSES_ITS_LEASE, NOISY):
         kept.clear()
     monkeypatch.chdir(tmp_path)
     return Store(tmp_path / "cache")
@@ -164,6 +167,18 @@ def test_variants_alternate_in_a_random_order_that_the_seed_repeats(
     rounds = [orders[0][place : place + 3] for place in range(0, 30, 3)]
     assert all(sorted(one) == ["a", "b", "c"] for one in rounds)
     assert len(set(rounds)) > 1
+
+
+@pytest.mark.parametrize("interleave", [True, False])
+def test_a_model_whose_times_are_sure_stays_in_the_alternation_while_another_is_not(
+    double: Store, tmp_path: Path, interleave: bool
+) -> None:
+    models = copies(tmp_path, "quiet", "noisy")
+    NOISY.add("noisy")
+    asked = (job(m, max_time_s=2, precision=0.001, processes=3) for m in models)
+    order = variants(double, *asked, interleave=interleave).order
+    assert order.count("noisy") > 10
+    assert order.count("quiet") == (order.count("noisy") if interleave else 3)
 
 
 def test_without_interleaving_one_model_follows_the_other(double: Store, tmp_path: Path) -> None:

@@ -72,6 +72,10 @@ def work_of(mode: str) -> Any:
         from .load import load
 
         return load
+    if mode == "turns":
+        from .turns import turns
+
+        return turns
     return measure
 
 
@@ -99,7 +103,7 @@ def main() -> int:
         attend(request.get("silence_s"))
         if hasattr(signal, "alarm"):
             signal.alarm(int(request["deadline_s"]) + GRACE_S)
-        modes = {"run": run, "profile": run, "load": run, "probe": probe}
+        modes = {"run": run, "profile": run, "load": run, "turns": run, "probe": probe}
         modes[request["mode"]](request, lines)
         return 0
     except AgentError as error:
