@@ -2,14 +2,15 @@
 
     python benchmarks/compare.py --simulate [--noise FILE] [--repeats 1000] [--slowdown 0.03]
     python benchmarks/compare.py --coverage [--repeats 1000]
-    python benchmarks/compare.py --real 20 [--apart] [--device DEVICE] [--folder FOLDER]
+    python benchmarks/compare.py --real 20 [--apart] [--device DEVICE] [--keep-turns FILE]
     python benchmarks/compare.py --record FILE [--processes 40] [--model PATH ...] [--simulate]
 
 --simulate draws measurements from recorded noise: processes of the recording (compare_noise.json
 here, or what --record wrote) without replacement, each a block of its runs, until the default
 precision is reached, and compares two of them, as they are (A/A) and with one slowed down (A/B).
 Alternating: the processes are shared out at random; in turn: those of one came before those of the
-other, and `compare` makes its allowance for two sessions.
+other, and `compare` makes its allowance for two sessions. Taking turns: processes in which two
+equal models did so (compare_turns.json, or what --keep-turns wrote), as they followed each other.
 
 --coverage simulates noise whose truth is known: how often intervals are wrong, and how often
 unsteady traces and second modes are found, also where there are none.
@@ -41,6 +42,7 @@ sys.path.insert(0, str(ROOT))
 from compare_coverage import coverage  # noqa: E402
 from compare_models import chain  # noqa: E402
 from compare_noise import NOISE, Pool, machine_of, pools, record, verdicts  # noqa: E402
+from compare_turns import TURNS, keep, recorded, turn_verdicts  # noqa: E402
 
 _VERDICTS = ("slower", "faster", "same", "inconclusive", "invalid")
 
@@ -91,6 +93,18 @@ def simulate(found: list[Pool], repeats: int, seed: int, precision: float) -> li
     return rows
 
 
+def simulate_turns(path: Path, slowdown: float, repeats: int, seed: int) -> list[dict[str, Any]]:
+    machine, logs = recorded(path)
+    print(f"{len(logs)} processes in which equal models took turns, on {machine}")
+    rows = []
+    for title, by in (("  A/A taking turns", 0.0), ("  A/B taking turns", slowdown)):
+        counts = turn_verdicts(logs, slowdown=by, repeats=repeats, seed=seed)
+        wanted = ("slower",) if by else ("slower", "faster")
+        goal = "wanted: 90%" if by else "wanted: at most 1%"
+        rows.append(show(title, counts, wanted, goal) | {"model": "turns"})
+    return rows
+
+
 def real(
     rounds: int, device: str | None, folder: Path, seed: int, *, apart: bool
 ) -> list[dict[str, Any]]:
@@ -103,6 +117,7 @@ def real(
     for number in range(rounds):
         told: list[str] = []
         report = folder / f"round{number}.json"
+        report.unlink(missing_ok=True)  # one of an earlier call
         command = [sys.executable, "-m", "edgeopt", "benchmark", *map(str, paths)]
         command += [] if apart else ["--interleave"]
         command += ["--order-seed", str(seed + number), "--report", str(report)]
@@ -143,6 +158,8 @@ def main() -> None:
     parser.add_argument("--apart", action="store_true")
     parser.add_argument("--record", type=Path, metavar="FILE")
     parser.add_argument("--noise", type=Path, default=NOISE)
+    parser.add_argument("--turns", type=Path, default=TURNS)
+    parser.add_argument("--keep-turns", type=Path, metavar="FILE")
     parser.add_argument("--repeats", type=int, default=1000)
     parser.add_argument("--slowdown", type=float, default=0.03)
     parser.add_argument("--precision", type=float, default=0.01)
@@ -161,12 +178,15 @@ def main() -> None:
         noise = args.record or args.noise
         print(f"Recorded on {machine_of(noise)}; {args.repeats} simulated comparisons a row")
         rows += simulate(pools(noise, args.slowdown), args.repeats, args.seed, args.precision)
+        rows += simulate_turns(args.turns, args.slowdown, args.repeats, args.seed)
     if args.coverage:
         for what, under, share in coverage(args.repeats, args.seed):
             rows.append({"what": what, "under": under, "share": share})
             print(f"{what:<44} {under:<40} {share}", flush=True)
     if args.real:
         rows += real(args.real, args.device, args.folder, args.seed, apart=args.apart)
+        if args.keep_turns:
+            keep([args.folder / f"round{n}.json" for n in range(args.real)], args.keep_turns)
     if not (args.record or rows):
         parser.error("give --simulate, --coverage, --real N or --record FILE")
     if args.json:

@@ -16,6 +16,7 @@ from edgeopt.errors import InputError, ResultError
 if TYPE_CHECKING:
     from edgeopt.measurement import Comparison, Measurement
     from edgeopt.measurement.differences import Difference
+    from edgeopt.measurement.turns import Turns
 
 __all__ = ["compare"]
 
@@ -64,13 +65,12 @@ def compare(
 
     if not 0.5 <= confidence < 1:
         raise InputError(f"--confidence must be 0.5 or more and below 1, not {confidence:g}.")
-    allowed = read_allowed(allow)
     names = _names(variants)
     documents = [_load(path, name) for path, name in zip((old, new), names, strict=True)]
     if variants and not any("row" in d for d in documents):
         raise InputError("Both reports are of one model on one device: leave out --variant.")
     measured = [_measured(path, d) for path, d in zip((old, new), documents, strict=True)]
-    found = differences(documents, measured, allowed)
+    found = differences(documents, measured, read_allowed(allow))
     content: dict[str, Any] = {
         "old": str(old), "new": str(new), "variants": [d.get("row") for d in documents],
         "threshold": threshold,
@@ -81,11 +81,13 @@ def compare(
     _refuse_invalid(measured, content)
     together = old == new and all(d.get("interleaved") for d in documents)
     session = 0.0 if together else session_noise
-    turns = _turns(old, documents) if together else ()
+    turns = _turns(old, documents, together=together)
+    logs = turns.log_ratios(*(str(d.get("row")) for d in documents))
     result = judge(
-        *measured, threshold=threshold, confidence=confidence, session=session, turns=turns
+        *measured, threshold=threshold, confidence=confidence, session=session, turns=logs
     )
     notes = _unfinished(documents) + _notes(measured, result, together=together)
+    notes += _not_by_turns(turns, len(logs), result)
     sides = [_side(m, result.basis) for m in measured]
     content |= {**result.to_json(), "notes": notes, "sides": sides}
     if not as_json:
@@ -121,16 +123,26 @@ def _measured(path: Path, document: Mapping[str, Any]) -> Measurement:
         raise
 
 
-def _turns(path: Path, documents: Sequence[Mapping[str, Any]]) -> tuple[float, ...]:
-    """Log ratios of the processes in which these two rows of one report took turns."""
+def _turns(path: Path, documents: Sequence[Mapping[str, Any]], *, together: bool) -> Turns:
+    """The processes in which the models of one report took turns; none of two reports."""
     from edgeopt.measurement.turns import Turns
 
     try:
-        turns = Turns.from_json(documents[0].get("turns"))
+        return Turns.from_json(documents[0].get("turns") if together else None)
     except InputError as error:
         error.message = f"{path}: {error.message}"
         raise
-    return turns.log_ratios(*(str(d["row"]) for d in documents))
+
+
+def _not_by_turns(turns: Turns, count: int, result: Comparison) -> list[str]:
+    """Why the verdict does not stand on turns although the models were to take them."""
+    if not turns.names or result.method == "turns":
+        return []
+    why = f": {turns.note}" if turns.note else ""
+    return [
+        f"Judged by the processes of each, not by turns: {count} processes in which both took turns"
+        f" count, too few for an interval at {100 * result.confidence:.12g}%{why}."
+    ]
 
 
 def _refuse_one_twice(measured: Sequence[Measurement]) -> None:

@@ -122,7 +122,8 @@ def _later(effort: Effort, done: Sequence[Done], deadline_s: float) -> Step:
     idle = statistics.fmean(d.seconds - d.timed_s for d in done)
     wanted = statistics.median(_needed_s(d, effort.precision) for d in valid)
     most = left / max(still, 2 if effort.processes > 1 else 1) - idle
-    wanted = max(_LEAST_S, min(wanted, _cheapest_s(valid, idle), most))
+    share = left / max(1, _most(effort) - len(done)) - idle  # else the time could not be used up
+    wanted = max(_LEAST_S, min(wanted, max(share, _cheapest_s(valid, idle)), most))
     return _step(max(runs, _LEAST_RUNS), max(seconds, wanted), deadline_s, seconds)
 
 

@@ -29,6 +29,7 @@ class Measuring:
         self.session, self.facts, self.name = session, facts, name
         self.ran: list[Ran] = []
         self.tries: list[dict[str, Any]] = []  # that were invalid, and then repeated
+        self._recorded = False
         self._aside: list[Ran] = []  # the processes of the last of them
 
     @property
@@ -46,7 +47,10 @@ class Measuring:
         self.ran.append(ran)
 
     def record(self, device: Device, effort: Effort) -> None:
-        """Put what there is into the report; nothing where no process gave any time."""
+        """Put what there is into the report, once; nothing where no process gave any time."""
+        if self._recorded:
+            return
+        self._recorded = True
         if not self.ran and self._aside:  # the next try came to nothing: the last one is kept
             self.ran = self._aside
             self.tries.pop()
@@ -64,6 +68,11 @@ class Measuring:
     def valid(self, device: Device, effort: Effort) -> bool:
         """May what has come in be believed? Nothing is not invalid: an error says why it lacks."""
         return not self.ran or self._measured(device, effort).valid
+
+    def typical_s(self, device: Device, effort: Effort) -> float:
+        """The median latency in seconds, or the mean where the runtime tells no more."""
+        stats = self._measured(device, effort).stats
+        return (stats.median_ns or stats.mean_ns or 0) / 1e9
 
     def first_reading(self) -> Mapping[str, Any]:
         """What the board said before the very first process; empty when it said nothing."""

@@ -88,7 +88,9 @@ def run_together(
                     ),
                 )
                 if turns is not None:
-                    turns.append(turned(parts, device, effort))
+                    for part in parts:  # a lease that is lost from here on was theirs to the end
+                        part.record(device, effort)
+                    turned(parts, device, effort, turns.append, failed=found)
         finally:
             for part in parts:
                 part.record(device, effort)

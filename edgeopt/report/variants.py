@@ -100,22 +100,14 @@ def variants_summary(found: VariantsReport) -> RenderableType:
     parts.append(_table(found))
     how = "in random alternation" if found.interleaved else "one model after the other"
     how = f"{len(found.order)} processes, {how} (order seed {found.seed})"
-    parts += [Text(visible(how + _turns_text(found.turns)), style="dim"), ""]
+    how += f"; {found.turns}" if found.turns else ""
+    parts += [Text(visible(how), style="dim"), ""]
     parts += [_against(found, *row) for row in found.comparisons]
     for variant in found.variants:
         if told := _told(variant):
             parts += ["", f"[bold]{escape(visible(variant.name))}[/]"]
             parts += [Padding(line, (0, 0, 0, 2)) for line in told]
     return Group(*parts)
-
-
-def _turns_text(turns: Turns | None) -> str:
-    """What the comparisons stand on beside the processes of each model."""
-    if turns is None:
-        return ""
-    count = len(turns.processes)
-    told = f"; {count} processes in which they took turns" if count else ""
-    return f"{told}; no {'more ' * bool(count)}turns: {turns.note}" if turns.note else told
 
 
 def _against(found: VariantsReport, old: str, new: str, comparison: Comparison) -> RenderableType:
@@ -132,6 +124,7 @@ def _against(found: VariantsReport, old: str, new: str, comparison: Comparison) 
         text.append(f" ({100 * comparison.confidence:.0f}% interval {low:.3f} to {high:.3f})")
     colours = {"slower": "red", "faster": "green", "same": "green"}
     text.append(f", {comparison.verdict}", style=colours.get(comparison.verdict, "yellow"))
+    text.append(" (by turns)" if comparison.method == "turns" else "", style="dim")
     measured = [v.report.measurement for v in found.variants if v.name in (old, new) and v.report]
     if any(m is not None and not m.valid for m in measured):
         text.append(": a measurement that is invalid is not judged")

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 
@@ -67,27 +69,41 @@ def test_words_are_quoted_for_the_devices_shell() -> None:
     assert "echo 'a b' '$(reboot)';" in line
 
 
-def fed(command: str, stdin: str = "/dev/null") -> subprocess.Popen[bytes]:
-    """A command that is fed for two seconds after the last signal, in a group of its own."""
-    line = marked_command(["sh", "-c", command], "edgeopt-abc", stdin, fed_s=2)
-    return subprocess.Popen(["sh", "-c", line], stdout=subprocess.PIPE, start_new_session=True)
+def fed(shell: str, command: str, stdin: str = "/dev/null") -> subprocess.Popen[bytes]:
+    """A command that is fed for four seconds after the last signal, in a group of its own."""
+    line = marked_command([shell, "-c", command], "edgeopt-abc", stdin, fed_s=4)
+    return subprocess.Popen([shell, "-c", line], stdout=subprocess.PIPE, start_new_session=True)
 
 
-def test_a_command_is_fed_while_signals_come_and_then_its_stdin_ends() -> None:
-    shell, began = fed("cat >/dev/null"), time.monotonic()
-    while time.monotonic() < began + 4:
-        os.killpg(shell.pid, signal.SIGCONT)
+@pytest.fixture(params=["sh", "mksh", "busybox"])
+def shell(request: pytest.FixtureRequest, tmp_path: Path) -> str:
+    """Android's own is mksh."""
+    found = shutil.which(request.param)
+    if not found:
+        pytest.skip(f"{request.param} is not installed here")
+    if request.param != "busybox":
+        return found
+    script = tmp_path / "busybox-sh"
+    script.write_text(f'#!/bin/sh\nexec {found} sh "$@"\n')
+    script.chmod(0o755)
+    return str(script)
+
+
+def test_a_command_is_fed_while_signals_come_and_then_its_stdin_ends(shell: str) -> None:
+    running, began = fed(shell, "cat >/dev/null"), time.monotonic()
+    while time.monotonic() < began + 6:
+        os.killpg(running.pid, signal.SIGCONT)
         time.sleep(0.3)
-    assert shell.poll() is None
-    out, _ = shell.communicate(timeout=20)
-    assert time.monotonic() - began > 5 and framed(out, 9)[2] == 0
+    assert running.poll() is None
+    out, _ = running.communicate(timeout=20)
+    assert time.monotonic() - began > 8 and framed(out, 9)[2] == 0
 
 
-def test_what_a_command_is_given_comes_before_the_newlines() -> None:
-    out, _ = fed("read -r a; read -r b; echo $b; exit 7", __file__).communicate(timeout=20)
-    assert framed(out, 9)[0] == b"\n" and framed(out, 9)[2] == 7
-    out, _ = fed("head -c 19", __file__).communicate(timeout=20)
-    assert framed(out, 9)[0] == b'"""Exit codes and o'
+def test_what_a_command_is_given_comes_before_the_newlines(shell: str, tmp_path: Path) -> None:
+    given = tmp_path / "given"
+    given.write_text("one line\n")
+    running = fed(shell, 'read -r a && read -r b && echo "$a, fed"; exit 7', str(given))
+    assert framed(running.communicate(timeout=20)[0], 9) == (b"one line, fed\n", running.pid, 7)
 
 
 @pytest.mark.parametrize(

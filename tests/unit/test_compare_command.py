@@ -12,6 +12,7 @@ from measuring import process, several
 
 from edgeopt.cli.app import app
 from edgeopt.measurement import Measurement, measure
+from edgeopt.measurement.turns import TurnProcess, Turns
 
 DEVICE: dict[str, Any] = {
     "name": "desk-pi", "runtime": "ai_edge_litert", "runtime_version": "2.3.0",
@@ -160,6 +161,25 @@ def test_variants_of_one_interleaved_report_are_picked_by_name(write: Any) -> No
     assert missing is not None and "It has: a, b" in str(missing)
     unnamed = compared(path, path).exception
     assert unnamed is not None and "--variant" in str(unnamed)
+
+
+@pytest.mark.parametrize(("count", "method"), [(8, "turns"), (7, "ranks")])
+def test_models_that_took_turns_are_judged_by_them_or_it_is_said_why_not(
+    write: Any, count: int, method: str
+) -> None:
+    rows = [{"name": n, **report(several(1e6, s))} for n, s in (("a", 1), ("b", 2))]
+    made = TurnProcess(medians_ns=((1000, 1100),) * 9, runs=(9, 9), loaded=(0, 1))
+    turns = Turns(names=("a", "b"), processes=(made,) * count, note="the board was gone")
+    whole = {"schema": "edgeopt.benchmark/1", "variants": rows, "interleaved": True}
+    path = write("both", {**whole, "turns": turns.to_json()})
+    done = compared(path, path, "--variant", "b", "--variant", "a", "--json")
+    found = json.loads(done.stdout)
+    assert found["method"] == method
+    if method == "turns":
+        assert found["ratio"] == pytest.approx(1 / 1.1) and "8 processes" in found["notes"][0]
+    else:
+        assert "7 processes in which both took turns count, too few" in found["notes"][0]
+        assert "the board was gone" in found["notes"][0]
 
 
 def test_a_device_of_a_report_of_several_is_picked_by_name(write: Any) -> None:

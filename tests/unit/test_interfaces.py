@@ -72,9 +72,10 @@ def load_document(rate: float) -> dict[str, Any]:
 def documents() -> dict[str, Any]:
     old, new = several(1e6, 1), several(1e6, 2)
     found = compare(old, new)
+    turn = TurnProcess(medians_ns=((1, 2),), runs=(3, 3), loaded=(0, 1))
     variants = VariantsReport(
         variants=(), comparisons=(("a", "b", found),), order=(), seed=0, interleaved=True,
-        turns=Turns(names=("a", "b"), processes=(TurnProcess(medians_ns=((1, 2),), runs=(3, 3)),)),
+        turns=Turns(names=("a", "b"), processes=(turn,)),
     )  # fmt: skip
     row = DeviceRow(name="a", url="local", kind="local")
     return {

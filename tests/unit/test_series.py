@@ -69,6 +69,7 @@ def runtime_double(device: Device, request: RunRequest, progress: Progress) -> R
 @pytest.fixture
 def double(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Store:
     monkeypatch.setitem(registry.BUILTINS["runtimes"], "litert", f"{__name__}:runtime_double")
+    monkeypatch.setattr("edgeopt.device.turns.can_take_turns", lambda *_: False)
     for kept in (ASKED, DISTURBED, FAILS, LOSES_ITS_LEASE, NOISY):
         kept.clear()
     monkeypatch.chdir(tmp_path)

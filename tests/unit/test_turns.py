@@ -8,12 +8,15 @@ import random
 import statistics
 import subprocess
 import sys
-import time
 from itertools import product
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "benchmarks"))
+from compare_models import chain
 from measuring import process, several
 
 from edgeopt.artifact import hash_path
@@ -27,6 +30,7 @@ from edgeopt.measurement import compare, measure
 from edgeopt.measurement.ranks import _signed_rank, centre, centre_interval
 from edgeopt.measurement.turns import TurnProcess, Turns
 from edgeopt.paths import demo_dir
+from edgeopt.pipeline.turning import turned
 from edgeopt.progress import Silent
 
 MODEL = demo_dir() / "fashion.tflite"
@@ -96,6 +100,7 @@ def taken(*factors: float, invalid: int = 0) -> Turns:
         TurnProcess(
             medians_ns=tuple((level, round(level * f)) for level in (10**6, 3 * 10**6, 2 * 10**6)),
             runs=(12, 12),
+            loaded=(0, 1),
             invalid_reasons=("throttled",) if n < invalid else (),
         )
         for n, f in enumerate(factors)
@@ -130,7 +135,7 @@ def test_turns_survive_their_report() -> None:
     [
         {"medians_ns": []}, {"medians_ns": [[1]]}, {"medians_ns": [[1, 0]]}, {"runs": [1]},
         {"medians_ns": [[1, 10**17]]}, {"medians_ns": [[1, True]]}, {"medians_ns": 3},
-        {"conditions": 3}, {"invalid_reasons": 3},
+        {"conditions": 3}, {"invalid_reasons": 3}, {"loaded": [0, 0]}, {"loaded": [1]},
     ],
 )  # fmt: skip
 def test_turns_that_edgeopt_did_not_write_are_refused(change: dict[str, Any]) -> None:
@@ -155,11 +160,19 @@ def device(tmp_path: Path) -> Any:
         yield found
 
 
+def took(device: Device, *models: Path, max_time_s: float = 60, **others: Any) -> list[Turns]:
+    """All that was told, of the real agent unless a test puts a double in its place."""
+    told: list[Turns] = []
+    turns.take_turns(
+        device, variants(*models, **others), Effort(max_time_s=max_time_s), Silent(), told.append,
+        judged=False,
+    )  # fmt: skip
+    return told
+
+
 def test_a_model_is_as_fast_as_itself(device: Device, tmp_path: Path) -> None:
     """By the real agent; the same file twice, so nothing but noise is between them."""
-    found = turns.take_turns(
-        device, variants(MODEL, MODEL, keep=False), Effort(max_time_s=60), Silent(), judged=False
-    )
+    found = took(device, MODEL, MODEL, keep=False)[-1]
     assert found.names == ("m0", "m1") and len(found.processes) >= 8 and not found.note
     for each in found.processes:
         assert len(each.medians_ns) >= 7 and min(each.runs) >= 4 * len(each.medians_ns)
@@ -168,43 +181,139 @@ def test_a_model_is_as_fast_as_itself(device: Device, tmp_path: Path) -> None:
     assert not (tmp_path / "w").exists()  # keep=False: nothing stays behind
 
 
+def test_every_model_has_its_own_column_whatever_the_order(device: Device, tmp_path: Path) -> None:
+    """By the real agent: 12, 4 and 40 equal layers."""
+    models = [chain(tmp_path / f"{n}.tflite", layers=n) for n in (12, 4, 40)]
+    orders = set()
+    for number in range(4):
+        order = turns._order(3, 5, number)
+        orders.add(order[1])
+        found = turns._process(device, variants(*models), order)
+        whole = Turns(names=("a", "b", "c"), processes=(found,))
+        (small,), (large,) = whole.log_ratios("a", "b"), whole.log_ratios("a", "c")
+        assert math.exp(small) == pytest.approx(1 / 3, rel=0.4)
+        assert math.exp(large) == pytest.approx(40 / 12, rel=0.4)
+        assert found.loaded == order[1]
+    assert len(orders) > 1
+
+
+def test_of_two_models_each_is_loaded_first_as_often() -> None:
+    for seed in range(9):
+        first = [turns._order(2, seed, number)[1] for number in range(8)]
+        assert first.count((0, 1)) == first.count((1, 0)) == 4
+    draws = [turns._order(2, seed, 0)[0].random() for seed in range(9)]
+    assert len(set(draws)) == 9
+
+
 def test_where_there_is_no_time_for_enough_the_note_says_so(device: Device) -> None:
-    found = turns.take_turns(device, variants(MODEL, MODEL), Effort(max_time_s=0.5), Silent())
+    found = took(device, MODEL, MODEL, max_time_s=0.5)[-1]
     assert len(found.processes) == 1 and "--max-time" in found.note
+
+
+def test_models_that_are_too_slow_do_not_begin() -> None:
+    assert turns.too_slow([0.1, 0.1], Effort()) == ""
+    assert "no time for 8 processes of at least 24 s" in turns.too_slow([1, 1], Effort())
+
+
+class Clock:
+    """A double of the clock, and of the agent, each of whose processes takes a second."""
+
+    def __init__(self, *made: TurnProcess) -> None:
+        self.now, self.made = 0.0, list(made)
+
+    def monotonic(self) -> float:
+        return self.now
+
+    def process(self, *_: object) -> TurnProcess:
+        self.now += 1
+        if not self.made:
+            raise KeyboardInterrupt
+        return self.made.pop(0)
+
+
+def doubled(monkeypatch: pytest.MonkeyPatch, *made: TurnProcess) -> None:
+    clock = Clock(*made)
+    monkeypatch.setattr(turns, "time", clock)
+    monkeypatch.setattr(turns, "_process", clock.process)
 
 
 def test_disturbed_processes_do_not_count_and_are_named(
     device: Device, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """By a double of the agent, whose every process but the first was disturbed."""
-    rows = iter(taken(*[1.0] * 50).processes)
-    spoiled = iter(taken(*[1.0] * 50, invalid=50).processes)
-    made = iter([next(rows), *spoiled])
+    doubled(monkeypatch, *taken(*[1.0] * 50, invalid=40).processes)
+    told: list[Turns] = []
+    turns.take_turns(device, variants(MODEL, MODEL), Effort(max_time_s=10), Silent(), told.append)
+    assert len(told[-1].processes) == 13 and not told[-1].counted
+    assert "13 of 13 were disturbed (throttled), no time for 8" in told[-1].note
+    assert "13 processes in which they took turns, 0 of them undisturbed" in str(told[-1])
 
-    def process(*_: object) -> TurnProcess:
-        time.sleep(0.05)
-        return next(made)
 
-    monkeypatch.setattr(turns, "_process", process)
-    found = turns.take_turns(device, variants(MODEL, MODEL), Effort(max_time_s=0.5), Silent())
-    assert f"{len(found.processes) - 1} of {len(found.processes)} were disturbed" in found.note
-    assert "throttled" in found.note
+def test_they_go_on_until_the_ratio_is_sure(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubled(monkeypatch, *taken(*[1.0, 1.1] * 4, *[1.05] * 50).processes)
+    found = took(device, MODEL, MODEL)[-1]
+    assert 8 < len(found.processes) < 58 and not found.note
+
+
+def test_ctrl_c_keeps_the_processes_before_it(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubled(monkeypatch, *taken(1.0, 1.0, 1.0).processes)
+    told: list[Turns] = []
+    with pytest.raises(KeyboardInterrupt):
+        turns.take_turns(device, variants(MODEL, MODEL), Effort(), Silent(), told.append)
+    assert len(told[-1].processes) == 3 and told[-1].note == "stopped"
+
+
+def test_nothing_is_started_on_a_device_that_may_be_anothers(
+    device: Device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    doubled(monkeypatch, *taken(*[1.0] * 9).processes)
+    lost = iter(["", "", "somebody ended it"])
+    device.held = SimpleNamespace(check=lambda: next(lost))  # type: ignore[assignment]
+    found = took(device, MODEL, MODEL)[-1]
+    assert len(found.processes) == 2 and "somebody ended it" in found.note
 
 
 def test_what_stands_in_the_way_is_a_note_and_keeps_what_there_is(device: Device) -> None:
-    other = demo_dir() / "facts.json"
-    broken = [variants(MODEL)[0], variants(other)[0]]
-    found = turns.take_turns(device, broken, Effort(), Silent())
+    found = took(device, MODEL, demo_dir() / "facts.json")[-1]
     assert not found.processes and found.note
 
 
 def test_a_model_that_was_changed_on_the_device_is_not_timed(device: Device) -> None:
     pair = variants(MODEL, MODEL)
     rows = [{"model": str(demo_dir() / "facts.json"), "model_sha256": "0" * 64, "inputs": None}]
+    asked = {"others": rows, "loaded": [0, 1], "time_s": 0.1, "seed": 0}
     with pytest.raises(DeviceError):
-        turns.ask(
-            device, pair[0].request, "turns", {"others": rows, "time_s": 0.1, "seed": 0}, Silent()
-        )
+        turns.ask(device, pair[0].request, "turns", asked, Silent())
+
+
+@pytest.mark.parametrize(
+    ("effort", "change", "why"),
+    [
+        ({"runs": 9}, {}, "exact number"),
+        ({"processes": 1}, {}, "one process"),
+        ({}, {"ran": []}, "fewer than two"),
+        ({}, {"name": "failed"}, "fewer than two"),
+        ({}, {"valid": lambda *_: False}, "fewer than two"),
+        ({}, {"request": RunRequest(model=MODEL, sha256="", accelerator="gpu")}, "on a CPU"),
+        ({}, {"typical_s": lambda *_: 9.0}, "no time"),
+    ],
+)
+def test_why_there_are_no_turns_is_said(
+    device: Device, effort: dict[str, Any], change: dict[str, Any], why: str
+) -> None:
+    """By doubles of two measured models."""
+    plain = {
+        "ran": [1], "valid": lambda *_: True, "typical_s": lambda *_: 0.001, "session": None,
+        "request": variants(MODEL)[0].request,
+    }  # fmt: skip
+    parts: Any = [SimpleNamespace(**{"name": n, **plain}) for n in "ab"]
+    vars(parts[1]).update(change)
+    told: list[Turns] = []
+    turned(parts, device, Effort(**effort), told.append, failed={"failed": None})
+    assert why in told[-1].note and not told[-1].processes
 
 
 @pytest.mark.parametrize(
@@ -222,7 +331,7 @@ def test_an_answer_that_lies_is_refused(
     told = Told(fields=fields, transfer=None, notes=())
     monkeypatch.setattr(turns, "ask", lambda *_: told)
     with pytest.raises(DeviceError, match="cannot be used"):
-        turns._process(device, variants(MODEL, MODEL), 0)
+        turns._process(device, variants(MODEL, MODEL), turns._order(2, 0, 0))
 
 
 @pytest.mark.parametrize(

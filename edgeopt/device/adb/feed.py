@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import threading
+import time
 from types import TracebackType
 from typing import TYPE_CHECKING
 
@@ -16,8 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Feed"]
 
-_EVERY_S = SILENCE_S / 4  # each is a shell on the device: no more of them than are needed
-_SIGN_S = 4.0
+# Each is a shell on the device: no more of them than are needed. One that is late has still been
+# sent, and the next does not wait for it any longer.
+_EVERY_S = SILENCE_S / 5
 
 
 class Feed:
@@ -43,11 +45,14 @@ class Feed:
         trace: TracebackType | None,
     ) -> None:
         self._end.set()
-        self._thread.join(timeout=_SIGN_S)
+        if error is None:  # else what runs there is killed now, not once a sign has come back
+            self._thread.join(timeout=_EVERY_S)
 
     def _signs(self) -> None:
-        while not self._end.wait(_EVERY_S) and not self._adb.lost:
+        due = time.monotonic() + _EVERY_S
+        while not self._end.wait(max(0.0, due - time.monotonic())) and not self._adb.lost:
+            due = time.monotonic() + _EVERY_S
             if self._frame.pid is not None:
                 line = f"kill -CONT -{self._frame.pid} 2>/dev/null"
                 with contextlib.suppress(DeviceError):
-                    self._adb.call("-s", self._adb.serial, "shell", line, timeout_s=_SIGN_S)
+                    self._adb.call("-s", self._adb.serial, "shell", line, timeout_s=_EVERY_S)

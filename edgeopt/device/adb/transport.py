@@ -199,7 +199,7 @@ class AdbTransport:
             line = f": {session_word()};{first}{line}"
             if len(os.fsencode(line)) > _LINE_BYTES[self.shell_v2]:
                 script = self._spill(os.fsencode(f'rm -f "$0";{line}\n'), f"{marker}.sh", files)
-                line = f"sh {script}"
+                line = f"exec sh {script}"  # so that it leads the group, as a line itself would
             yield line
         except BaseException:
             if files:

@@ -1,7 +1,7 @@
 """Several models in one process, in turns of milliseconds: what slows one slows the next as well.
 
-A turn's first run, which finds the data of others in the caches, is made and not timed; where runs
-are long that is next to nothing of them, and a turn is one timed run.
+A turn's first run, which finds the data of others in the caches, is made and not timed. Where the
+runs of all models are long that is next to nothing of them, and a turn is one timed run.
 """
 
 from __future__ import annotations
@@ -26,16 +26,15 @@ WARM_S = 2.0  # of each model, at most
 
 
 def turns(request: dict[str, Any], model: bytes, lines: Lines) -> dict[str, Any]:
-    """`turns` of the request: others (each with model, model_sha256 and inputs), time_s (for each
-    model), seed (of the order in which models are loaded, and of each cycle)."""
+    """`turns` of the request: others (each with model, model_sha256 and inputs), loaded (the places
+    of the models in the order in which they are to be loaded: whoever comes first has the better
+    place in memory, or the worse), time_s (for each model), seed (of the order in each cycle)."""
     asked = request["turns"]
     runtime = load_runtime(request["runtimes"])
     lines.say("stage", stage="load", runtime=runtime[0], runtime_version=runtime[1])
     contents = [(model, request["inputs"])]
     contents += [(read_model(other), other["inputs"]) for other in asked["others"]]
-    source, before = random.Random(asked["seed"]), readings()
-    order = list(range(len(contents)))
-    source.shuffle(order)  # whoever comes first has the better place in memory, or the worse
+    source, before, order = random.Random(asked["seed"]), readings(), asked["loaded"]
     loaded = {place: Player(request, runtime, *contents[place]) for place in order}
     players = [loaded[place] for place in sorted(loaded)]
     watch = Watch()
@@ -46,6 +45,9 @@ def turns(request: dict[str, Any], model: bytes, lines: Lines) -> dict[str, Any]
         lines.say("stage", stage="warmup")
         for place in order:
             players[place].warm()
+        long = min(player.typical_ns for player in players) >= LONG_S * 1e9
+        for player in players:
+            player.long = long  # all alike: a first run that counts for one must count for all
         lines.say("stage", stage="samples")
         medians = cycles(players, asked["time_s"], source, lines, watch)
     finally:
@@ -102,7 +104,7 @@ class Player:
         self.details = self.interpreter.get_input_details()
         self.cycle = samples or [random_inputs(self.details, request["seed"])]
         self.runs = self.count = 0  # made, and timed
-        self.long = False
+        self.typical_ns, self.long = 0, False
 
     def run(self) -> int:
         set_inputs(self.interpreter, self.details, self.cycle[self.runs % len(self.cycle)])
@@ -112,10 +114,10 @@ class Player:
         return time.perf_counter_ns() - began
 
     def warm(self) -> None:
-        rule, took = Settle(ceiling_s=WARM_S), self.run()
-        while not rule.add(took):
-            took = self.run()
-        self.long = took >= LONG_S * 1e9
+        rule, times = Settle(ceiling_s=WARM_S), [self.run()]
+        while not rule.add(times[-1]):
+            times.append(self.run())
+        self.typical_ns = sorted(times)[len(times) // 2]
 
     def turn(self) -> int:
         times: list[int] = []
