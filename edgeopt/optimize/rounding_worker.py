@@ -48,10 +48,11 @@ def answer(message: dict[str, Any], arrays: list[Any]) -> dict[str, Any]:
     input of the model, the first axis counting samples."""
     import numpy as np
 
-    graph = read(Path(message["model"])).subgraphs[0]
+    path = Path(message["model"])
+    graph = read(path).subgraphs[0]
     ordered = sorted(_layers(graph), key=lambda op: (-_width(op), op.index))
     mine = ordered[message["first"] :: message["step"]]
-    seen = _seen(message["model"], mine, arrays)
+    seen = _seen(path, graph, mine, arrays)
     ways = [load(Path(way["copies"])) if way["copies"] else {} for way in message["ways"]]
     stored: list[dict[str, Any]] = [{} for _ in ways]
     for op in mine:
@@ -72,10 +73,8 @@ def answer(message: dict[str, Any], arrays: list[Any]) -> dict[str, Any]:
     return {"layers": [len(out) // 2 for out in stored]}
 
 
-def _seen(model: str, mine: list[Operator], arrays: list[Any]) -> dict[int, Moments]:
+def _seen(path: Path, graph: Any, mine: list[Operator], arrays: list[Any]) -> dict[int, Moments]:
     """What these layers read while the model runs, by their number."""
-    path = Path(model)
-    graph = read(path).subgraphs[0]
     wanted = sorted({op.inputs[0].index for op in mine if op.inputs[0]})
     inputs = [t.index for t in graph.inputs]
     everything = [op.index for op in graph.operators]
