@@ -27,7 +27,6 @@ __all__ = [
     "Candidate",
     "Trial",
     "answers_lost",
-    "apart",
     "candidates",
     "choose",
     "leads_lost",
@@ -179,7 +178,7 @@ def _ties(simple: Trial, best: Trial) -> bool:
     noises = math.fsum(simple.noise), math.fsum(best.noise)
     if noises[0] <= noises[1] * _CLOSE and simple.loss <= best.loss * _CLOSE:
         return True
-    if noises[0] > noises[1] * _CHANCE or apart(simple.noise, best.noise):
+    if noises[0] > noises[1] * _CHANCE or _apart(simple.noise, best.noise):
         return False
     return not leads_lost(best, simple)
 
@@ -194,10 +193,10 @@ def answers_lost(before: Trial, after: Trial) -> bool:
 
 def leads_lost(before: Trial, after: Trial) -> bool:
     """Whether leads of first answers shrank by more than chance."""
-    return apart(after.margin_lost, before.margin_lost, _LEADS)
+    return _apart(after.margin_lost, before.margin_lost, _LEADS)
 
 
-def apart(one: Sequence[float], other: Sequence[float], errors: float = 1.0) -> bool:
+def _apart(one: Sequence[float], other: Sequence[float], errors: float = 1.0) -> bool:
     """Whether `one` is larger: the mean paired difference above so many of its standard errors."""
     differences = [a - b for a, b in zip(one, other, strict=True)]
     count = len(differences)
