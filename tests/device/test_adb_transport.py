@@ -89,13 +89,13 @@ def test_a_command_that_attends_goes_on_for_as_long_as_we_wait(link: AdbTranspor
     assert "echo ended" not in processes(link)
 
 
-def test_a_command_ends_when_no_sign_reaches_it_any_more(
-    link: AdbTransport, monkeypatch: pytest.MonkeyPatch
+def test_a_legacy_boards_command_ends_when_no_sign_reaches_it_any_more(
+    board: Adbd, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The signs are held back here; the command and what feeds it are then gone there."""
     monkeypatch.setattr("edgeopt.device.adb.feed._EVERY_S", 1000)
-    if link.shell_v2:
-        pytest.skip("its signs are beats on stdin, whose loss the fault lab tests by cut links")
+    link = connect(spec_of(board), 10)
+    link.shell_v2 = False
     words = ["sh", "-c", "while read -r x; do :; done; echo ended"]
     done = link.attend(words, timeout_s=SILENCE_S + 20)
     assert done.stdout == b"ended\n" and "trap n=0" not in processes(link)

@@ -70,8 +70,8 @@ def test_words_are_quoted_for_the_devices_shell() -> None:
 
 
 def fed(shell: str, command: str, stdin: str = "/dev/null") -> subprocess.Popen[bytes]:
-    """A command that is fed for four seconds after the last signal, in a group of its own."""
-    line = marked_command([shell, "-c", command], "edgeopt-abc", stdin, fed_s=4)
+    """A command that is fed for three seconds after the last signal, in a group of its own."""
+    line = marked_command([shell, "-c", command], "edgeopt-abc", stdin, fed_s=3)
     return subprocess.Popen([shell, "-c", line], stdout=subprocess.PIPE, start_new_session=True)
 
 
@@ -91,12 +91,12 @@ def shell(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 def test_a_command_is_fed_while_signals_come_and_then_its_stdin_ends(shell: str) -> None:
     running, began = fed(shell, "cat >/dev/null"), time.monotonic()
-    while time.monotonic() < began + 6:
+    while time.monotonic() < began + 4.5:
         os.killpg(running.pid, signal.SIGCONT)
         time.sleep(0.3)
     assert running.poll() is None
     out, _ = running.communicate(timeout=20)
-    assert time.monotonic() - began > 8 and framed(out, 9)[2] == 0
+    assert time.monotonic() - began > 6.5 and framed(out, 9)[2] == 0
 
 
 def test_what_a_command_is_given_comes_before_the_newlines(shell: str, tmp_path: Path) -> None:

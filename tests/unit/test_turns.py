@@ -172,12 +172,12 @@ def took(device: Device, *models: Path, max_time_s: float = 60, **others: Any) -
 
 def test_a_model_is_as_fast_as_itself(device: Device, tmp_path: Path) -> None:
     """By the real agent; the same file twice, so nothing but noise is between them."""
-    found = took(device, MODEL, MODEL, keep=False)[-1]
-    assert found.names == ("m0", "m1") and len(found.processes) >= 8 and not found.note
-    for each in found.processes:
-        assert len(each.medians_ns) >= 7 and min(each.runs) >= 4 * len(each.medians_ns)
-        assert each.conditions["during"]["usage"]
-    assert abs(statistics.median(found.log_ratios("m0", "m1"))) < 0.05
+    found = took(device, MODEL, MODEL, max_time_s=0.5, keep=False)[-1]
+    assert found.names == ("m0", "m1") and len(found.processes) == 1 and "--max-time" in found.note
+    (each,) = found.processes
+    assert len(each.medians_ns) >= 7 and min(each.runs) >= 4 * len(each.medians_ns)
+    assert each.conditions["during"]["usage"]
+    assert abs(statistics.median(found.log_ratios("m0", "m1"))) < 0.1
     assert not (tmp_path / "w").exists()  # keep=False: nothing stays behind
 
 
@@ -189,7 +189,7 @@ def test_every_model_has_its_own_column_whatever_the_order(device: Device, tmp_p
         order = turns._order(3, 5, number)
         orders.add(order[1])
         found = turns._process(device, variants(*models), order)
-        whole = Turns(names=("a", "b", "c"), processes=(found,))
+        whole = Turns(names=("a", "b", "c"), processes=(found,), judged=False)
         (small,), (large,) = whole.log_ratios("a", "b"), whole.log_ratios("a", "c")
         assert math.exp(small) == pytest.approx(1 / 3, rel=0.4)
         assert math.exp(large) == pytest.approx(40 / 12, rel=0.4)
@@ -203,11 +203,6 @@ def test_of_two_models_each_is_loaded_first_as_often() -> None:
         assert first.count((0, 1)) == first.count((1, 0)) == 4
     draws = [turns._order(2, seed, 0)[0].random() for seed in range(9)]
     assert len(set(draws)) == 9
-
-
-def test_where_there_is_no_time_for_enough_the_note_says_so(device: Device) -> None:
-    found = took(device, MODEL, MODEL, max_time_s=0.5)[-1]
-    assert len(found.processes) == 1 and "--max-time" in found.note
 
 
 def test_models_that_are_too_slow_do_not_begin() -> None:
