@@ -80,11 +80,13 @@ def test_a_command_that_attends_hears_what_it_is_given_and_then_that_we_wait(
     assert (done.stdout, done.exit_code) == (b"first, and we wait\n", 3)
 
 
-def test_a_command_that_attends_goes_on_for_as_long_as_we_wait(link: AdbTransport) -> None:
+def test_a_legacy_boards_command_goes_on_for_as_long_as_we_wait(board: Adbd) -> None:
     """Longer than it would without a sign of life: only the deadline ends it."""
+    link = connect(spec_of(board), 10)
+    link.shell_v2 = False
     words = ["sh", "-c", "while read -r x; do :; done; echo ended"]
     with pytest.raises(DeviceError) as caught:
-        link.attend(words, timeout_s=SILENCE_S + 5)
+        link.attend(words, timeout_s=SILENCE_S + 3)
     assert "timeout_s" in caught.value.details
     assert "echo ended" not in processes(link)
 
