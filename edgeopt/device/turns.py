@@ -8,7 +8,6 @@ import random
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +135,9 @@ def _process(
     first, *others = (variant.request for variant in variants)
     source, loaded = order
     with tempfile.TemporaryDirectory() as folder:
-        rows, numbers = [], count()
-        for other in others:
-            own = Path(folder) / str(next(numbers))
+        rows = []
+        for number, other in enumerate(others):
+            own = Path(folder) / str(number)
             own.mkdir()
             placed = _place(device, other, Silent(), own)
             rows.append(

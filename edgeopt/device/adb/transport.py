@@ -10,7 +10,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from edgeopt.device.adb import sync as adb_sync
-from edgeopt.device.adb.feed import Feed
+from edgeopt.device.adb.feed import feeding
 from edgeopt.device.adb.frame import Frame, marked_command, new_marker
 from edgeopt.device.adb.server import AdbProgram, explain, find_program, reach
 from edgeopt.device.capture import Capture, deadline_passed
@@ -71,7 +71,7 @@ class AdbTransport:
         on_stdout: Callable[[bytes], None] | None = None,
     ) -> Completed:
         """adbd does not notice a dead network link by itself: the beats tell the command. Before
-        shell_v2 nothing reaches a command's stdin from here: see Feed."""
+        shell_v2 nothing reaches a command's stdin from here: see `feeding`."""
         return self._run(argv, timeout_s, stdin, on_stdout, beats=True)
 
     def _run(
@@ -87,11 +87,11 @@ class AdbTransport:
         piped = self.shell_v2 and (beats or bool(stdin))
         out = Capture(self.name, on_stdout)
         frame = Frame(marker, out.feed)
-        feed = Feed(self._adb, frame) if beats and not piped else None
-        with self._spilled(words, marker, stdin, piped=piped, fed=feed is not None) as line:
+        fed = beats and not piped
+        with self._spilled(words, marker, stdin, piped=piped, fed=fed) as line:
             flags = ["-T" if self.shell_v2 else "-x", *([] if piped else ["-n"])]
             try:
-                with feed or contextlib.nullcontext():
+                with feeding(self._adb, frame) if fed else contextlib.nullcontext():
                     done = self._adb.to_device(
                         "shell",
                         *flags,
